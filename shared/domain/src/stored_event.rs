@@ -1,0 +1,178 @@
+//! An event with its envelope, as it is stored and as it is read back.
+//!
+//! The field names are a storage format (docs/EVENTS.md): the attributes of an item in the event table.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CorrelationId, Event, EventData, EventHash, EventId, PatientId, StreamVersion, Timestamp, Undecodable,
+    Upcasters,
+};
+
+/// The largest event that is appended, in bytes of its canonical form. DynamoDB takes items of 400 KB
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>); this leaves room for
+/// what the table adds, and keeps a full batch of rows and a page of events small.
+pub const MAX_EVENT_BYTES: usize = 64 * 1024;
+
+/// An event that is about to be appended: everything but its place in the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventDraft {
+    /// Which fact.
+    pub event_id: EventId,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// The occasion that it belongs to.
+    pub correlation_id: CorrelationId,
+    /// What caused it.
+    pub causation_id: CorrelationId,
+    /// What happened.
+    pub event: Event,
+}
+
+/// An event exactly as it is stored, in whatever schema version it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Whose stream.
+    pub patient_id: PatientId,
+    /// Where in the stream.
+    pub version: StreamVersion,
+    /// Which fact.
+    pub event_id: EventId,
+    /// The type's stored name.
+    pub event_type: String,
+    /// The form of `data`.
+    pub schema_version: u32,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// When it was appended. Never before that of the event before it.
+    pub recorded_at: Timestamp,
+    /// The occasion that it belongs to.
+    pub correlation_id: CorrelationId,
+    /// What caused it.
+    pub causation_id: CorrelationId,
+    /// The body.
+    pub data: EventData,
+    /// The hash of the event before it, [`EventHash::GENESIS`] for the first.
+    pub previous_hash: EventHash,
+    /// The hash of all the above.
+    pub hash: EventHash,
+}
+
+/// An event as the rules see it: decoded and in today's shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Whose stream.
+    pub patient_id: PatientId,
+    /// Where in the stream.
+    pub version: StreamVersion,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// When it was appended.
+    pub recorded_at: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+/// One place in a stream: its version can always be read, its event perhaps not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// Whose stream.
+    pub patient_id: PatientId,
+    /// Where in the stream.
+    pub version: StreamVersion,
+    /// The event, or why it can't be decoded.
+    pub event: Result<RecordedEvent, Undecodable>,
+}
+
+/// What the hash is taken of: all of [`StoredEvent`] but `hash`.
+#[derive(Serialize)]
+struct Hashed<'a> {
+    patient_id: &'a PatientId,
+    version: StreamVersion,
+    event_id: EventId,
+    event_type: &'a str,
+    schema_version: u32,
+    occurred_at: Timestamp,
+    recorded_at: Timestamp,
+    correlation_id: CorrelationId,
+    causation_id: CorrelationId,
+    data: &'a EventData,
+    previous_hash: EventHash,
+}
+
+impl EventDraft {
+    /// Gives the draft its place: after version `after`, whose hash is `previous_hash`.
+    #[must_use]
+    pub fn place(
+        &self,
+        patient_id: &PatientId,
+        after: StreamVersion,
+        previous_hash: EventHash,
+        recorded_at: Timestamp,
+    ) -> StoredEvent {
+        let mut stored = StoredEvent {
+            patient_id: patient_id.clone(),
+            version: after.next(),
+            event_id: self.event_id,
+            event_type: self.event.event_type().to_owned(),
+            schema_version: self.event.schema_version(),
+            occurred_at: self.occurred_at,
+            recorded_at,
+            correlation_id: self.correlation_id,
+            causation_id: self.causation_id,
+            data: self.event.to_data(),
+            previous_hash,
+            hash: EventHash::GENESIS,
+        };
+        stored.hash = stored.computed_hash();
+        stored
+    }
+}
+
+impl StoredEvent {
+    /// The hash that this event should have. A stored `hash` that differs was tampered with.
+    #[must_use]
+    pub fn computed_hash(&self) -> EventHash {
+        EventHash::of(&self.canonical())
+    }
+
+    /// Bytes of the canonical form; compare with [`MAX_EVENT_BYTES`].
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.canonical().len()
+    }
+
+    /// The canonical form: RFC 8785 (JCS) of the object of all attributes but `hash`.
+    fn canonical(&self) -> Vec<u8> {
+        let hashed = Hashed {
+            patient_id: &self.patient_id,
+            version: self.version,
+            event_id: self.event_id,
+            event_type: &self.event_type,
+            schema_version: self.schema_version,
+            occurred_at: self.occurred_at,
+            recorded_at: self.recorded_at,
+            correlation_id: self.correlation_id,
+            causation_id: self.causation_id,
+            data: &self.data,
+            previous_hash: self.previous_hash,
+        };
+        // Only a map with keys that aren't text, or a number that is not finite, could fail; JSON has neither.
+        serde_json_canonicalizer::to_vec(&hashed).unwrap_or_default()
+    }
+
+    /// Decodes the event into today's shape.
+    ///
+    /// # Errors
+    /// [`Undecodable`]: quarantine the patient at this version.
+    pub fn decode(self) -> Result<RecordedEvent, Undecodable> {
+        let event = Upcasters::CURRENT.decode(&self.event_type, self.schema_version, self.data)?;
+        Ok(RecordedEvent {
+            patient_id: self.patient_id,
+            version: self.version,
+            occurred_at: self.occurred_at,
+            recorded_at: self.recorded_at,
+            event,
+        })
+    }
+}

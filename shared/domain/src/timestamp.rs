@@ -1,0 +1,171 @@
+//! A moment in UTC whose text sorts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment in UTC with millisecond precision, from year 0000 to 9999.
+///
+/// Its text form is RFC 3339 of one fixed width, `2026-11-24T09:30:00.000Z`, so that stored timestamps sort
+/// as text. That form is a storage format: keys of both tables contain it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(DateTime<Utc>);
+
+/// The text is not a timestamp of the expected form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an RFC 3339 timestamp of the years 0000 to 9999")]
+pub struct InvalidTimestamp;
+
+impl Timestamp {
+    /// The moment `millis` milliseconds after 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    /// [`InvalidTimestamp`] outside the years 0000 to 9999.
+    pub fn from_unix_millis(millis: i64) -> Result<Timestamp, InvalidTimestamp> {
+        Timestamp::try_from(DateTime::from_timestamp_millis(millis).ok_or(InvalidTimestamp)?)
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn unix_millis(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
+    /// Reads any RFC 3339 timestamp, whatever its offset and precision; finer than a millisecond is cut.
+    ///
+    /// # Errors
+    /// [`InvalidTimestamp`]: tell whoever wrote the text.
+    pub fn parse_rfc3339(text: &str) -> Result<Timestamp, InvalidTimestamp> {
+        let moment = DateTime::parse_from_rfc3339(text).map_err(|_| InvalidTimestamp)?;
+        Timestamp::try_from(moment.with_timezone(&Utc))
+    }
+
+    /// This moment moved by `millis` milliseconds (negative: earlier), held within the years 0000 to 9999.
+    #[must_use]
+    pub fn plus_millis(self, millis: i64) -> Timestamp {
+        self.0
+            .checked_add_signed(TimeDelta::milliseconds(millis))
+            .and_then(|moment| Timestamp::try_from(moment).ok())
+            .unwrap_or(self)
+    }
+
+    /// Milliseconds from `earlier` to this moment; negative if `earlier` is the later one.
+    #[must_use]
+    pub fn millis_since(self, earlier: Timestamp) -> i64 {
+        self.unix_millis().saturating_sub(earlier.unix_millis())
+    }
+}
+
+impl TryFrom<DateTime<Utc>> for Timestamp {
+    type Error = InvalidTimestamp;
+
+    fn try_from(moment: DateTime<Utc>) -> Result<Timestamp, InvalidTimestamp> {
+        let whole = DateTime::from_timestamp_millis(moment.timestamp_millis()).ok_or(InvalidTimestamp)?;
+        if (0..=9999).contains(&whole.year()) {
+            Ok(Timestamp(whole))
+        } else {
+            Err(InvalidTimestamp)
+        }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+/// Reads the stored form only: the fixed width, in UTC.
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Timestamp, InvalidTimestamp> {
+        const WIDTH: usize = "2026-11-24T09:30:00.000Z".len();
+        if text.len() != WIDTH {
+            return Err(InvalidTimestamp);
+        }
+        let moment =
+            NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3fZ").map_err(|_| InvalidTimestamp)?;
+        let parsed = Timestamp::try_from(moment.and_utc())?;
+        // chrono takes some texts that it would not write (a leap second, say); they would not sort.
+        if parsed.to_string() == text {
+            Ok(parsed)
+        } else {
+            Err(InvalidTimestamp)
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_form_is_read_back_and_nothing_else_is() {
+        for text in [
+            "2026-11-24T09:30:00.000Z",
+            "0000-01-01T00:00:00.000Z",
+            "9999-12-31T23:59:59.999Z",
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "2026-11-24",
+            "2026-11-24T09:30:00Z",
+            "2026-11-24T09:30:00.000+00:00",
+            "2026-11-24T09:30:60.000Z",
+            "2026-02-30T09:30:00.000Z",
+            "2026-11-24T09:30:00,000Z",
+            "2026-11-24T09:30:00.00éZ",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_rfc3339_is_taken_from_people() {
+        #[track_caller]
+        fn check(text: &str, stored: &str) {
+            assert_eq!(Timestamp::parse_rfc3339(text).unwrap().to_string(), stored);
+        }
+        check("2026-11-24T09:30:00Z", "2026-11-24T09:30:00.000Z");
+        check("2026-11-24T10:30:00.123999+01:00", "2026-11-24T09:30:00.123Z");
+        assert_eq!(Timestamp::parse_rfc3339("yesterday"), Err(InvalidTimestamp));
+        assert_eq!(Timestamp::parse_rfc3339("2026-11-24"), Err(InvalidTimestamp));
+    }
+
+    #[test]
+    fn text_order_is_time_order() {
+        let moments = [-1, 0, 999, 1_000, 1_764_000_000_000_i64];
+        let texts: Vec<String> = moments
+            .iter()
+            .map(|m| Timestamp::from_unix_millis(*m).unwrap().to_string())
+            .collect();
+        assert!(texts.is_sorted(), "{texts:?}");
+    }
+
+    #[test]
+    fn years_beyond_the_fixed_width_are_refused() {
+        assert_eq!(
+            Timestamp::from_unix_millis(253_402_300_800_000),
+            Err(InvalidTimestamp)
+        );
+        assert_eq!(Timestamp::from_unix_millis(i64::MAX), Err(InvalidTimestamp));
+    }
+}
