@@ -1,1 +1,6 @@
-fn main() {}
+//! Wiring only: the handler is a library function.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), runtime::BoxError> {
+    projector::run().await
+}

@@ -1,1 +1,193 @@
-//! x
+//! An embedded DynamoDB with Streams, on loopback, with the tables of this system.
+//!
+//! `local` runs on it, and so do the tests: the real SDK against a real HTTP endpoint, no Docker, no JVM.
+//! It is never linked into a service that is deployed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+use dynoxide::Database;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Name of the event table. (Names of 11 characters or more: a stream's id is valid only then.)
+pub const EVENT_TABLE: &str = "checkin-events";
+/// Name of the read model's table.
+pub const READ_MODEL_TABLE: &str = "checkin-read-model";
+/// The region that the embedded DynamoDB claims to be in.
+pub const REGION: &str = "us-east-1";
+/// Credentials that it accepts, as it does any others.
+pub const CREDENTIALS: (&str, &str) = ("local", "local");
+
+/// The tables, in the form of the AWS CLI's `--cli-input-json`.
+const TABLES: [&str; 2] = [
+    include_str!("../tables/events.json"),
+    include_str!("../tables/read_model.json"),
+];
+
+/// How much a write must survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A killed process; after a power failure the last writes may be missing.
+    Kept,
+    /// Nothing: the folder is temporary.
+    Temporary,
+}
+
+/// Why the embedded DynamoDB did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The folder can't be written. Choose another.
+    #[error("cannot write in {}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The files in the folder are not a database that this version can use, or are in use.
+    #[error("cannot open the database in {}: {reason}", folder.display())]
+    Database {
+        /// The folder.
+        folder: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
+    /// No port on loopback can be had.
+    #[error("cannot listen on loopback")]
+    Listen(#[source] std::io::Error),
+}
+
+/// A running embedded DynamoDB. Dropping it stops the endpoint.
+pub struct EmbeddedDynamoDb {
+    database: Database,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl EmbeddedDynamoDb {
+    /// Starts on a port that the system chooses, with the data in `folder`, and creates the tables that
+    /// are not there yet.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`]: show it to whoever chose the folder.
+    pub async fn start(folder: &Path, durability: Durability) -> Result<EmbeddedDynamoDb, EmbeddedError> {
+        std::fs::create_dir_all(folder).map_err(|source| EmbeddedError::Folder {
+            folder: folder.to_owned(),
+            source,
+        })?;
+        let database = open(folder, durability)?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(EmbeddedError::Listen)?;
+        let address = listener.local_addr().map_err(EmbeddedError::Listen)?;
+        let server = tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
+        Ok(EmbeddedDynamoDb {
+            database,
+            address,
+            server,
+            _temporary: None,
+        })
+    }
+
+    /// Starts with the data in a temporary folder that is removed with the value.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`] as for [`EmbeddedDynamoDb::start`].
+    pub async fn temporary() -> Result<EmbeddedDynamoDb, EmbeddedError> {
+        let folder = tempfile::tempdir().map_err(|source| EmbeddedError::Folder {
+            folder: std::env::temp_dir(),
+            source,
+        })?;
+        let mut started = EmbeddedDynamoDb::start(folder.path(), Durability::Temporary).await?;
+        started._temporary = Some(folder);
+        Ok(started)
+    }
+
+    /// Where the endpoint listens: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client of the endpoint.
+    #[must_use]
+    pub fn client(&self) -> aws_sdk_dynamodb::Client {
+        client(&self.endpoint_url())
+    }
+
+    /// The database behind the endpoint, for what has to be in the same process: reading the stream.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl Drop for EmbeddedDynamoDb {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// A client of an embedded DynamoDB at `endpoint_url`.
+#[must_use]
+pub fn client(endpoint_url: &str) -> aws_sdk_dynamodb::Client {
+    let (key, secret) = CREDENTIALS;
+    aws_sdk_dynamodb::Client::from_conf(
+        aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(REGION))
+            .credentials_provider(Credentials::new(key, secret, None, None, "embedded"))
+            .retry_config(RetryConfig::standard())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .endpoint_url(endpoint_url)
+            .build(),
+    )
+}
+
+fn open(folder: &Path, durability: Durability) -> Result<Database, EmbeddedError> {
+    let failed = |reason: String| EmbeddedError::Database {
+        folder: folder.to_owned(),
+        reason,
+    };
+    let file = folder.join("dynamodb.sqlite");
+    let path = file
+        .to_str()
+        .ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
+    let database = Database::new(path).map_err(|e| failed(e.to_string()))?;
+    // Named after what they are for; what they do is set SQLite's `synchronous`: OFF, or NORMAL, which in WAL
+    // mode loses nothing when the process is killed.
+    match durability {
+        Durability::Temporary => database.enable_bulk_loading(),
+        Durability::Kept => database.disable_bulk_loading(),
+    }
+    .map_err(|e| failed(e.to_string()))?;
+    let existing = database.table_stats().map_err(|e| failed(e.to_string()))?;
+    for definition in TABLES {
+        let request: serde_json::Value =
+            serde_json::from_str(definition).map_err(|e| failed(e.to_string()))?;
+        if existing
+            .iter()
+            .any(|table| request.get("TableName") == Some(&table.table_name.as_str().into()))
+        {
+            continue;
+        }
+        let request = serde_json::from_value(request).map_err(|e| failed(e.to_string()))?;
+        database
+            .create_table(request)
+            .map_err(|e| failed(e.to_string()))?;
+    }
+    index_stream_records(path).map_err(|e| failed(e.to_string()))?;
+    Ok(database)
+}
+
+/// Without this index every write to a table with a stream looks through all its stream records for the
+/// highest sequence number, so that writing slows down as the stream grows.
+fn index_stream_records(path: &str) -> rusqlite::Result<()> {
+    rusqlite::Connection::open(path)?.execute_batch(
+        "CREATE INDEX IF NOT EXISTS by_sequence_number
+         ON _stream_records (table_name, CAST(sequence_number AS INTEGER))",
+    )
+}

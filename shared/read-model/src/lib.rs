@@ -1,1 +1,12 @@
-//! x
+//! Querying the read model: what the projection has made of the events, and nothing else.
+//!
+//! Deliberately absent: any way to write, which is the crate `projection`, and any way to reach the events.
+//! `backend` links this crate only.
+
+pub mod item;
+mod read_model_table;
+mod store;
+
+pub use item::{Control, CursorKey, Progress};
+pub use read_model_table::ReadModelTable;
+pub use store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange};

@@ -1,0 +1,227 @@
+//! The event log in DynamoDB.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::{EventShard, PatientId, StreamEntry, StreamVersion, Timestamp};
+use serde::Deserialize;
+
+use crate::item::{
+    self, BY_RECORDED_AT, EventKey, PATIENT_ID, RECORDED_KEY, SHARD, VERSION, recorded_key, stream_entry,
+};
+use crate::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
+
+type Key = HashMap<String, AttributeValue>;
+
+/// The event log in a DynamoDB table, read-only.
+#[derive(Debug, Clone)]
+pub struct EventTable {
+    client: Client,
+    table: String,
+    page_limit: Option<i32>,
+}
+
+impl EventTable {
+    /// The table with this name.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> EventTable {
+        EventTable {
+            client,
+            table: table.into(),
+            page_limit: None,
+        }
+    }
+
+    /// Reads pages of at most `items` items, where DynamoDB would fill 1 MB. For tests of paging.
+    #[must_use]
+    pub fn with_page_limit(mut self, items: u16) -> EventTable {
+        self.page_limit = Some(items.into());
+        self
+    }
+}
+
+impl EventLog for EventTable {
+    async fn read(
+        &self,
+        patient: &PatientId,
+        after: StreamVersion,
+        limit: u16,
+    ) -> Result<Vec<StreamEntry>, LogUnavailable> {
+        let wanted = usize::from(limit);
+        let mut entries = Vec::new();
+        let mut start = None;
+        while entries.len() < wanted {
+            let missing = i32::try_from(wanted - entries.len()).unwrap_or(i32::MAX);
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .key_condition_expression("#patient = :patient AND #version > :after")
+                .expression_attribute_names("#patient", PATIENT_ID)
+                .expression_attribute_names("#version", VERSION)
+                .expression_attribute_values(":patient", text(patient.as_str()))
+                .expression_attribute_values(":after", number(after))
+                .limit(self.page_limit.map_or(missing, |page| page.min(missing)))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            entries.extend(
+                page.items
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|item| stream_entry(item.into())),
+            );
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn head(&self, patient: &PatientId) -> Result<StreamVersion, LogUnavailable> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#patient = :patient")
+            .projection_expression("#patient, #version")
+            .expression_attribute_names("#patient", PATIENT_ID)
+            .expression_attribute_names("#version", VERSION)
+            .expression_attribute_values(":patient", text(patient.as_str()))
+            .scan_index_forward(false)
+            .limit(1)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let Some(item) = page.items.into_iter().flatten().next() else {
+            return Ok(StreamVersion::EMPTY);
+        };
+        let key: EventKey = serde_dynamo::from_item(item).map_err(unavailable)?;
+        Ok(key.version)
+    }
+
+    async fn scan(
+        &self,
+        segment: Segment,
+        after: Option<LogPosition>,
+    ) -> Result<LogPage<StreamEntry>, LogUnavailable> {
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .segment(segment.index.into())
+            .total_segments(segment.total.into())
+            .set_limit(self.page_limit)
+            .set_exclusive_start_key(after.map(|position| table_key(&position)))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let next = page.last_evaluated_key.map(position).transpose()?;
+        let entries = page
+            .items
+            .into_iter()
+            .flatten()
+            .filter_map(|item| stream_entry(item.into()))
+            .collect();
+        Ok(LogPage { entries, next })
+    }
+
+    async fn recorded_since(
+        &self,
+        shard: EventShard,
+        from: Timestamp,
+        after: Option<LogPosition>,
+    ) -> Result<LogPage<RecordedKey>, LogUnavailable> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_RECORDED_AT)
+            .key_condition_expression("#shard = :shard AND #recorded >= :from")
+            .expression_attribute_names("#shard", SHARD)
+            .expression_attribute_names("#recorded", RECORDED_KEY)
+            .expression_attribute_values(":shard", text(shard.to_string()))
+            .expression_attribute_values(":from", text(from.to_string()))
+            .set_limit(self.page_limit)
+            .set_exclusive_start_key(after.map(|position| index_key(shard, &position)))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let next = page.last_evaluated_key.map(position).transpose()?;
+        let entries = page
+            .items
+            .into_iter()
+            .flatten()
+            .map(|item| {
+                let entry: IndexEntry = serde_dynamo::from_item(item).map_err(unavailable)?;
+                let recorded_at = recorded_at(&entry.recorded_key)?;
+                Ok(RecordedKey {
+                    patient_id: entry.patient_id,
+                    version: entry.version,
+                    recorded_at,
+                })
+            })
+            .collect::<Result<_, LogUnavailable>>()?;
+        Ok(LogPage { entries, next })
+    }
+}
+
+#[derive(Deserialize)]
+struct IndexEntry {
+    patient_id: PatientId,
+    version: StreamVersion,
+    recorded_key: String,
+}
+
+fn table_key(position: &LogPosition) -> Key {
+    HashMap::from([
+        (item::PATIENT_ID.to_owned(), text(position.patient_id.as_str())),
+        (item::VERSION.to_owned(), number(position.version)),
+    ])
+}
+
+fn index_key(shard: EventShard, position: &LogPosition) -> Key {
+    let mut key = table_key(position);
+    if let Some(recorded_at) = position.recorded_at {
+        key.insert(SHARD.to_owned(), text(shard.to_string()));
+        let recorded = recorded_key(recorded_at, &position.patient_id, position.version);
+        key.insert(RECORDED_KEY.to_owned(), text(recorded));
+    }
+    key
+}
+
+fn position(mut key: Key) -> Result<LogPosition, LogUnavailable> {
+    let recorded_at = match key.remove(RECORDED_KEY) {
+        Some(AttributeValue::S(text)) => Some(recorded_at(&text)?),
+        _ => None,
+    };
+    let EventKey { patient_id, version } = serde_dynamo::from_item(key).map_err(unavailable)?;
+    Ok(LogPosition {
+        patient_id,
+        version,
+        recorded_at,
+    })
+}
+
+fn recorded_at(recorded_key: &str) -> Result<Timestamp, LogUnavailable> {
+    let (time, _) = recorded_key.split_once('#').unwrap_or((recorded_key, ""));
+    time.parse().map_err(unavailable)
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(version: StreamVersion) -> AttributeValue {
+    AttributeValue::N(version.to_string())
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LogUnavailable {
+    LogUnavailable(error.into())
+}

@@ -1,0 +1,67 @@
+//! How an event is stored as an item of the event table (docs/EVENTS.md).
+//!
+//! A stream record's image and an item that was read decode through the same function.
+
+use domain::{EventShard, PatientId, StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable};
+use serde::Deserialize;
+use serde_dynamo::Item;
+
+/// Partition key: the patient.
+pub const PATIENT_ID: &str = "patient_id";
+/// Sort key: the version.
+pub const VERSION: &str = "version";
+/// Partition key of [`BY_RECORDED_AT`].
+pub const SHARD: &str = "shard";
+/// Sort key of [`BY_RECORDED_AT`].
+pub const RECORDED_KEY: &str = "recorded_key";
+/// The index over all streams, in order of recording. It holds keys only.
+pub const BY_RECORDED_AT: &str = "by_recorded_at";
+
+/// The key of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct EventKey {
+    /// Whose stream.
+    pub patient_id: PatientId,
+    /// Where in the stream.
+    pub version: StreamVersion,
+}
+
+/// The event as an item, with the index's attributes.
+///
+/// # Errors
+/// Only if the event has a body that DynamoDB cannot hold; none of [`domain::Event`] has.
+pub fn to_item(event: &StoredEvent) -> Result<Item, serde_dynamo::Error> {
+    let mut item: Item = serde_dynamo::to_item(event)?;
+    let text = |value: String| serde_dynamo::AttributeValue::S(value);
+    item.insert(
+        SHARD.to_owned(),
+        text(EventShard::of(&event.patient_id).to_string()),
+    );
+    item.insert(
+        RECORDED_KEY.to_owned(),
+        text(recorded_key(event.recorded_at, &event.patient_id, event.version)),
+    );
+    Ok(item)
+}
+
+/// Sort key of the index: time of recording first, then what makes it unique. Versions are padded, so that
+/// they sort as text.
+#[must_use]
+pub fn recorded_key(recorded_at: Timestamp, patient: &PatientId, version: StreamVersion) -> String {
+    format!("{recorded_at}#{patient}#{:012}", version.get())
+}
+
+/// Decodes an item or a stream record's new image. `None` if not even the key can be read, which no item of
+/// the event table can be.
+#[must_use]
+pub fn stream_entry(item: Item) -> Option<StreamEntry> {
+    let key: EventKey = serde_dynamo::from_item(item.clone()).ok()?;
+    let event = serde_dynamo::from_item::<_, StoredEvent>(item)
+        .map_err(|_| Undecodable::InvalidEnvelope)
+        .and_then(StoredEvent::decode);
+    Some(StreamEntry {
+        patient_id: key.patient_id,
+        version: key.version,
+        event,
+    })
+}

@@ -1,0 +1,235 @@
+//! How the read model is stored (docs/EVENTS.md): one table, keys `pk` and `sk`, where everything that belongs to
+//! a generation has a `pk` that opens with it.
+//!
+//! | `pk` | `sk` | item |
+//! |---|---|---|
+//! | `control` | `control` | [`Control`]: which generations there are |
+//! | `g1#progress` | `progress` | [`Progress`] |
+//! | `g1#patient#p-001` | `summary` | [`SummaryItem`] |
+//! | `g1#patient#p-001` | `checkin#2026-11-24T09:30:00.000Z#000000000002` | [`RowItem`] |
+
+use domain::{
+    CheckinId, CheckinRow, Generation, ListingShard, Patient, PatientId, PatientName, PatientState,
+    Quarantine, StreamVersion, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// Partition key.
+pub const PK: &str = "pk";
+/// Sort key.
+pub const SK: &str = "sk";
+/// Partition key of both indexes.
+pub const SHARD: &str = "shard";
+/// Sort key of [`BY_ID`].
+pub const PATIENT_ID: &str = "patient_id";
+/// Sort key of [`BY_RECENT`].
+pub const RECENT_KEY: &str = "recent_key";
+/// The attribute that the projection's conditional writes compare.
+pub const APPLIED: &str = "applied";
+/// The index of patients by id. It holds keys only, so a check-in never rewrites it.
+pub const BY_ID: &str = "by_id";
+/// The index of patients by most recent check-in. It holds whole summaries, so a page needs no second read.
+pub const BY_RECENT: &str = "by_recent";
+/// Both keys of the control item.
+pub const CONTROL: &str = "control";
+/// The sort key of a patient's summary.
+pub const SUMMARY: &str = "summary";
+/// The sort key of a generation's progress.
+pub const PROGRESS: &str = "progress";
+
+/// Which generations there are, and the key that cursors are authenticated with. The one item outside every
+/// generation; changed only by conditional writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// The generation that queries read.
+    pub active: Generation,
+    /// The generation that a replay is building, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building: Option<Generation>,
+    /// The generation that was active before, if it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Generation>,
+    /// The highest generation ever begun; the next one is above it.
+    pub latest: Generation,
+    /// The key that cursors are authenticated with.
+    pub cursor_key: CursorKey,
+}
+
+/// A secret of 32 bytes, in 64 hexadecimal digits. It has no readable `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CursorKey(String);
+
+impl CursorKey {
+    /// A key of these bytes, which must come from a source of cryptographic randomness.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> CursorKey {
+        CursorKey(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// What to key an HMAC with: the text form.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for CursorKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CursorKey(..)")
+    }
+}
+
+/// How far a generation has come: written once per batch of stream records that the projector applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// When the newest event of the batch was recorded.
+    pub recorded_at: Timestamp,
+    /// When the batch had been applied. The difference is the lag.
+    pub applied_at: Timestamp,
+}
+
+/// A patient's summary. It is listed by both indexes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryItem {
+    /// `g1#patient#p-001`
+    pub pk: String,
+    /// `summary`
+    pub sk: String,
+    /// `g1#05`
+    pub shard: String,
+    /// Which patient.
+    pub patient_id: PatientId,
+    /// The time of the last check-in, or `-` (which sorts before any time), then the patient's id.
+    pub recent_key: String,
+    /// The highest version folded in.
+    pub applied: StreamVersion,
+    /// Present once the registration was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<PatientName>,
+    /// Present with `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_at: Option<Timestamp>,
+    /// How many rows readers see.
+    #[serde(default)]
+    pub checkin_count: u64,
+    /// Present once there is a check-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkin_at: Option<Timestamp>,
+    /// Present while the patient is quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+}
+
+/// One check-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowItem {
+    /// `g1#patient#p-001`
+    pub pk: String,
+    /// `checkin#2026-11-24T09:30:00.000Z#000000000002`
+    pub sk: String,
+    /// Which check-in.
+    pub checkin_id: CheckinId,
+    /// When.
+    pub occurred_at: Timestamp,
+    /// The version of its event: readers see it once it has been applied.
+    pub version: StreamVersion,
+}
+
+/// Partition key of everything about one patient.
+#[must_use]
+pub fn patient_pk(generation: Generation, patient: &PatientId) -> String {
+    format!("{generation}#patient#{patient}")
+}
+
+/// Partition key of a generation's progress.
+#[must_use]
+pub fn progress_pk(generation: Generation) -> String {
+    format!("{generation}#progress")
+}
+
+/// Partition key of both indexes.
+#[must_use]
+pub fn shard_key(generation: Generation, shard: ListingShard) -> String {
+    format!("{generation}#{shard}")
+}
+
+/// Sort key of a row. Versions are padded, so that they sort as text.
+#[must_use]
+pub fn row_sk(occurred_at: Timestamp, version: StreamVersion) -> String {
+    format!("checkin#{occurred_at}#{:012}", version.get())
+}
+
+/// Sort key of [`BY_RECENT`].
+#[must_use]
+pub fn recent_key(last_checkin_at: Option<Timestamp>, patient: &PatientId) -> String {
+    match last_checkin_at {
+        Some(at) => format!("{at}#{patient}"),
+        None => format!("-#{patient}"),
+    }
+}
+
+impl SummaryItem {
+    /// The item that holds this state.
+    #[must_use]
+    pub fn new(generation: Generation, patient: &PatientId, state: &PatientState) -> SummaryItem {
+        let known = state.patient.as_ref();
+        let last_checkin_at = known.and_then(|known| known.last_checkin_at);
+        SummaryItem {
+            pk: patient_pk(generation, patient),
+            sk: SUMMARY.to_owned(),
+            shard: shard_key(generation, ListingShard::of(patient)),
+            patient_id: patient.clone(),
+            recent_key: recent_key(last_checkin_at, patient),
+            applied: state.applied,
+            name: known.map(|known| known.name.clone()),
+            registered_at: known.map(|known| known.registered_at),
+            checkin_count: known.map_or(0, |known| known.checkin_count),
+            last_checkin_at,
+            quarantine: state.quarantine.clone(),
+        }
+    }
+
+    /// The state that the item holds.
+    #[must_use]
+    pub fn into_state(self) -> PatientState {
+        let patient = self
+            .name
+            .zip(self.registered_at)
+            .map(|(name, registered_at)| Patient {
+                name,
+                registered_at,
+                checkin_count: self.checkin_count,
+                last_checkin_at: self.last_checkin_at,
+            });
+        PatientState {
+            applied: self.applied,
+            patient,
+            quarantine: self.quarantine,
+        }
+    }
+}
+
+impl RowItem {
+    /// The item that holds this row.
+    #[must_use]
+    pub fn new(generation: Generation, patient: &PatientId, row: &CheckinRow) -> RowItem {
+        RowItem {
+            pk: patient_pk(generation, patient),
+            sk: row_sk(row.occurred_at, row.version),
+            checkin_id: row.checkin_id,
+            occurred_at: row.occurred_at,
+            version: row.version,
+        }
+    }
+
+    /// The row that the item holds.
+    #[must_use]
+    pub fn into_row(self) -> CheckinRow {
+        CheckinRow {
+            checkin_id: self.checkin_id,
+            occurred_at: self.occurred_at,
+            version: self.version,
+        }
+    }
+}
