@@ -1,1 +1,20 @@
-//! x
+//! Keeping the read model up to date: the writing side of what the crate `read-model` reads.
+//!
+//! [`Advance`] is the one algorithm for live traffic, replay, redrive and reconcile. It can read the event
+//! table, through the crate `event-log`. Deliberately absent: any way to append to it.
+
+mod advance;
+mod generations;
+mod hints;
+mod projection_table;
+mod quarantine_queue;
+mod store;
+
+pub use advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
+pub use generations::{BeginError, PromoteError, begin_building, current, promote};
+pub use hints::Hints;
+pub use projection_table::ProjectionTable;
+pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
+pub use store::{
+    MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError,
+};

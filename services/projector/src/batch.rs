@@ -1,0 +1,118 @@
+//! What a batch of stream records says, before anything is done about it.
+
+use std::collections::HashMap;
+
+use aws_lambda_events::dynamodb::{Event, EventRecord};
+use domain::{PatientId, StreamEntry, StreamVersion, Timestamp};
+use event_log::item::{EventKey, stream_entry};
+use projection::Hints;
+
+/// What a batch of stream records says.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The sequence number of each record, in the order of the stream.
+    sequence_numbers: Vec<String>,
+    /// For each patient, the first record that is about it.
+    first_record: HashMap<PatientId, usize>,
+    /// What there is to apply.
+    pub hints: Hints,
+    /// When the newest event of each patient was recorded.
+    pub recorded_at: HashMap<PatientId, Timestamp>,
+    /// Records whose key is not one that this system writes.
+    pub unreadable: Vec<usize>,
+    /// Changes of events, which never happen in this system.
+    pub violations: Vec<Violation>,
+}
+
+/// Somebody modified or removed an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// `MODIFY` or `REMOVE`.
+    pub event_name: String,
+    /// The event, if the record's key can be read.
+    pub key: Option<EventKey>,
+}
+
+/// A record has no sequence number, so that its failure could not be reported: the whole batch has to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stream record has no sequence number")]
+pub struct NoSequenceNumber;
+
+impl Batch {
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// [`NoSequenceNumber`]: fail the invocation.
+    pub fn read(event: Event) -> Result<Batch, NoSequenceNumber> {
+        let mut batch = Batch::default();
+        for (index, record) in event.records.into_iter().enumerate() {
+            let sequence_number = record
+                .change
+                .sequence_number
+                .clone()
+                .filter(|number| !number.is_empty());
+            batch
+                .sequence_numbers
+                .push(sequence_number.ok_or(NoSequenceNumber)?);
+            if record.event_name == "INSERT" {
+                batch.insert(index, record);
+            } else {
+                let key = serde_dynamo::from_item(record.change.keys).ok();
+                batch.violations.push(Violation {
+                    event_name: record.event_name,
+                    key,
+                });
+            }
+        }
+        Ok(batch)
+    }
+
+    fn insert(&mut self, index: usize, record: EventRecord) {
+        let image = record.change.new_image;
+        // Without an image (the stream was set up wrong) the key is still a hint.
+        let item = if image.is_empty() {
+            record.change.keys
+        } else {
+            image
+        };
+        let entry = stream_entry(item).filter(|entry| entry.version > StreamVersion::EMPTY);
+        let Some(entry) = entry else {
+            return self.unreadable.push(index);
+        };
+        self.first_record.entry(entry.patient_id.clone()).or_insert(index);
+        if let StreamEntry { event: Ok(event), .. } = &entry {
+            let newest = self
+                .recorded_at
+                .entry(entry.patient_id.clone())
+                .or_insert(event.recorded_at);
+            *newest = event.recorded_at.max(*newest);
+        }
+        self.hints.add(entry);
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sequence_numbers.len()
+    }
+
+    /// The sequence number of the record at `index`.
+    #[must_use]
+    pub fn sequence_number(&self, index: usize) -> Option<&str> {
+        self.sequence_numbers.get(index).map(String::as_str)
+    }
+
+    /// The first record about any of these patients, or at any of these places: where the stream has to be
+    /// taken up again when they failed.
+    #[must_use]
+    pub fn first_failed<'p>(
+        &self,
+        patients: impl IntoIterator<Item = &'p PatientId>,
+        records: impl IntoIterator<Item = usize>,
+    ) -> Option<&str> {
+        let of_patients = patients
+            .into_iter()
+            .filter_map(|patient| self.first_record.get(patient).copied());
+        self.sequence_number(of_patients.chain(records).min()?)
+    }
+}

@@ -1,0 +1,184 @@
+//! What the projector does with a batch of stream records.
+
+use aws_lambda_events::dynamodb::Event;
+use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
+use domain::{PatientId, Timestamp};
+use event_log::EventLog;
+use projection::{
+    Advance, CatchUp, Hints, Outcome, ProjectionStore, QuarantineNotice, QuarantineQueue, Retry, current,
+};
+use read_model::Progress;
+use runtime::clock::Clock;
+use runtime::telemetry::chain;
+
+use crate::batch::{Batch, NoSequenceNumber};
+
+/// Applies batches of stream records to the read model.
+#[derive(Debug, Clone)]
+pub struct Projector<L, S, Q> {
+    /// The event table.
+    pub log: L,
+    /// The read model's table.
+    pub store: S,
+    /// Where events that can't be applied are reported.
+    pub queue: Q,
+    /// How many calls are under way at once, at most.
+    pub concurrency: usize,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
+    /// Applies a batch to the active generation, and to the one that is being built, if any.
+    ///
+    /// The answer names at most one record: the first that has to be delivered again, with all that follow it.
+    /// Patients whose events were applied are not undone by that; applying them again changes nothing. An event
+    /// that can never be applied is not a failure: its patient is quarantined, and the batch goes on.
+    ///
+    /// # Errors
+    /// [`NoSequenceNumber`]: Lambda must deliver the whole batch again. An empty answer would acknowledge it.
+    pub async fn handle(&self, event: Event) -> Result<DynamoDbEventResponse, NoSequenceNumber> {
+        let batch = Batch::read(event)?;
+        let mut response = DynamoDbEventResponse::default();
+        if let Some(sequence_number) = self.apply(&batch).await {
+            let mut failure = DynamoDbBatchItemFailure::default();
+            failure.item_identifier = Some(sequence_number.to_owned());
+            response.batch_item_failures.push(failure);
+        }
+        Ok(response)
+    }
+
+    /// Applies the batch; the sequence number of the first record that has to be delivered again, if any.
+    async fn apply<'b>(&self, batch: &'b Batch) -> Option<&'b str> {
+        for violation in &batch.violations {
+            let key = violation.key.as_ref();
+            tracing::error!(
+                integrity_violation = violation.event_name,
+                patient_id = key.map(|key| key.patient_id.as_str()),
+                version = key.map(|key| key.version.get()),
+                "an event was changed in the event table; nothing was applied"
+            );
+        }
+        let mut failed_records = self.report_unreadable(batch).await;
+        let mut failed_patients = Vec::new();
+        match current(&self.store).await {
+            Ok(control) => {
+                let active = self.advance(batch, &batch.hints, control.active, CatchUp::FromEventTable);
+                failed_patients.extend(active.await);
+                if let Some(building) = control.building {
+                    let building = self.advance(batch, &batch.hints, building, CatchUp::LeaveGaps);
+                    failed_patients.extend(building.await);
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the control item cannot be read");
+                failed_records.push(0);
+            }
+        }
+        batch.first_failed(&failed_patients, failed_records)
+    }
+
+    /// Puts records without a readable key on the quarantine queue; those that it could not put there.
+    async fn report_unreadable(&self, batch: &Batch) -> Vec<usize> {
+        let mut failed = Vec::new();
+        for index in batch.unreadable.iter().copied() {
+            let Some(sequence_number) = batch.sequence_number(index) else {
+                continue;
+            };
+            tracing::error!(
+                sequence_number,
+                "a stream record's key is not one that this system writes"
+            );
+            let sequence_number = sequence_number.to_owned();
+            let notice = QuarantineNotice::Record {
+                sequence_number,
+                reason: "invalid_key",
+            };
+            if let Err(error) = self.queue.put(&notice).await {
+                tracing::error!(error = chain(&error), "the quarantine queue cannot be reached");
+                failed.push(index);
+            }
+        }
+        failed
+    }
+
+    /// Advances one generation; the patients that failed.
+    async fn advance(
+        &self,
+        batch: &Batch,
+        hints: &Hints,
+        generation: domain::Generation,
+        catch_up: CatchUp,
+    ) -> Vec<PatientId> {
+        let advance = Advance {
+            log: &self.log,
+            store: &self.store,
+            queue: &self.queue,
+            generation,
+            catch_up,
+            retry: Retry::No,
+            concurrency: self.concurrency,
+            now: (self.clock)(),
+        };
+        let outcomes = advance.run(hints.clone()).await;
+        let mut failed = Vec::new();
+        let (mut applied, mut catch_ups, mut gaps, mut quarantined, mut waiting) = (0, 0, 0, 0, 0);
+        let mut newest: Option<Timestamp> = None;
+        for (patient, outcome) in outcomes {
+            match outcome {
+                Outcome::Reached { from, to, caught_up } => {
+                    applied += from.behind(to);
+                    catch_ups += u64::from(caught_up);
+                    if to > from {
+                        newest = newest.max(batch.recorded_at.get(&patient).copied());
+                    }
+                }
+                Outcome::GapLeft => gaps += 1,
+                Outcome::Quarantined { at, newly: true } => {
+                    quarantined += 1;
+                    tracing::error!(
+                        patient_id = patient.as_str(),
+                        version = at.get(),
+                        generation = generation.get(),
+                        "patient quarantined: the event can't be applied"
+                    );
+                }
+                Outcome::Quarantined { newly: false, .. } => waiting += 1,
+                Outcome::Failed(error) => {
+                    let id = patient.as_str();
+                    tracing::warn!(
+                        patient_id = id,
+                        error = chain(&error),
+                        "patient not advanced; will be retried"
+                    );
+                    failed.push(patient);
+                }
+            }
+        }
+        let applied_at = (self.clock)();
+        tracing::info!(
+            generation = generation.get(),
+            records = batch.len(),
+            patients = hints.len(),
+            applied,
+            catch_ups,
+            gaps,
+            quarantined,
+            waiting,
+            failed = failed.len(),
+            lag_millis = newest.map(|recorded_at| applied_at.millis_since(recorded_at)),
+            "batch applied"
+        );
+        if let Some(recorded_at) = newest {
+            let progress = Progress {
+                recorded_at,
+                applied_at,
+            };
+            // Only what /health says depends on it, and the next batch repeats it.
+            if let Err(error) = self.store.put_progress(generation, &progress).await {
+                tracing::warn!(error = chain(&error), "progress not recorded");
+            }
+        }
+        failed
+    }
+}

@@ -1,0 +1,92 @@
+//! The narrow seam to where the read model is written.
+
+use std::future::Future;
+
+use domain::{CheckinRow, Generation, PatientId, PatientState, StreamVersion};
+use read_model::{Control, Progress};
+
+/// Most rows that [`ProjectionStore::put_rows`] takes: what one BatchWriteItem does
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html>).
+pub const MAX_ROWS_PER_PUT: usize = 25;
+
+/// The read model's table could not be read or written: throttled, unreachable, or not there. Retry later;
+/// every write can be repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("the read model's table is unavailable")]
+pub struct ProjectionUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Why a state was not put.
+#[derive(Debug, thiserror::Error)]
+pub enum PutStateError {
+    /// Another worker advanced the patient. Read the state again.
+    #[error("another worker advanced the patient")]
+    Conflict,
+    /// Retry later.
+    #[error(transparent)]
+    Unavailable(#[from] ProjectionUnavailable),
+}
+
+/// Why a control item was not put.
+#[derive(Debug, thiserror::Error)]
+pub enum PutControlError {
+    /// Somebody else changed it. Read it again and decide anew.
+    #[error("the control item was changed by somebody else")]
+    Conflict,
+    /// Retry later.
+    #[error(transparent)]
+    Unavailable(#[from] ProjectionUnavailable),
+}
+
+/// A row, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientRow {
+    /// Which patient.
+    pub patient_id: PatientId,
+    /// The row.
+    pub row: CheckinRow,
+}
+
+/// Writing the stored read model. Two implementations: [`crate::ProjectionTable`], and the simulator's.
+pub trait ProjectionStore: Send + Sync {
+    /// The states of these patients, in their order; consistent. `None` for one of whom nothing was applied.
+    fn states(
+        &self,
+        generation: Generation,
+        patients: &[PatientId],
+    ) -> impl Future<Output = Result<Vec<Option<PatientState>>, ProjectionUnavailable>> + Send;
+
+    /// Puts up to [`MAX_ROWS_PER_PUT`] rows of any patients. A failure may leave some of them put, which nobody
+    /// sees: readers look at no row above a patient's applied version.
+    fn put_rows(
+        &self,
+        generation: Generation,
+        rows: &[PatientRow],
+    ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
+
+    /// Puts a patient's state, if the applied version still is `expected` ([`StreamVersion::EMPTY`]: if there is no
+    /// state yet, or one that nothing was applied to).
+    fn put_state(
+        &self,
+        generation: Generation,
+        patient: &PatientId,
+        expected: StreamVersion,
+        state: &PatientState,
+    ) -> impl Future<Output = Result<(), PutStateError>> + Send;
+
+    /// The control item; consistent.
+    fn control(&self) -> impl Future<Output = Result<Option<Control>, ProjectionUnavailable>> + Send;
+
+    /// Puts the control item, if it still is `expected`.
+    fn put_control(
+        &self,
+        expected: Option<&Control>,
+        control: &Control,
+    ) -> impl Future<Output = Result<(), PutControlError>> + Send;
+
+    /// Puts a generation's progress, whatever it was.
+    fn put_progress(
+        &self,
+        generation: Generation,
+        progress: &Progress,
+    ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
+}
