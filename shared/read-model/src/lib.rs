@@ -4,9 +4,12 @@
 //! `backend` links this crate only.
 
 pub mod item;
+mod merge;
+mod queries;
 mod read_model_table;
 mod store;
 
 pub use item::{Control, CursorKey, Progress};
+pub use queries::{CheckinListing, CheckinsQuery, Listing, PageLimit, PatientError, PatientSummary, Queries};
 pub use read_model_table::ReadModelTable;
 pub use store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange};

@@ -1,11 +1,13 @@
 //! The read model in DynamoDB.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use domain::{CheckinRow, Generation, ListingShard, PatientId, PatientState, Timestamp};
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -18,8 +20,10 @@ use crate::store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, Rece
 /// What BatchGetItem takes at most
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>).
 const BATCH_GET: usize = 100;
-/// How often keys that DynamoDB leaves unprocessed are asked for again before the read fails.
-const BATCH_ATTEMPTS: u32 = 5;
+/// How often keys that DynamoDB leaves unprocessed are asked for before the read fails.
+const BATCH_ATTEMPTS: u32 = 6;
+/// The wait before they are asked for again; each further one is twice as long.
+const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 
 /// The read model in a DynamoDB table.
 #[derive(Debug, Clone)]
@@ -48,10 +52,51 @@ impl ReadModelTable {
             .send()
             .await
             .map_err(unavailable)?;
-        found
-            .item
-            .map(|item| serde_dynamo::from_item(item).map_err(unavailable))
-            .transpose()
+        found.item.map(decode).transpose()
+    }
+
+    /// The summaries of at most [`BATCH_GET`] patients, in any order.
+    async fn summaries(
+        &self,
+        generation: Generation,
+        patients: &[PatientId],
+        consistency: Consistency,
+    ) -> Result<Vec<SummaryItem>, ReadModelUnavailable> {
+        let keys = patients.iter().map(|patient| {
+            HashMap::from([
+                (PK.to_owned(), text(item::patient_pk(generation, patient))),
+                (SK.to_owned(), text(SUMMARY)),
+            ])
+        });
+        let wanted = KeysAndAttributes::builder()
+            .consistent_read(consistency == Consistency::Strong)
+            .set_keys(Some(keys.collect()))
+            .build()
+            .map_err(unavailable)?;
+        let mut wanted = HashMap::from([(self.table.clone(), wanted)]);
+        let mut found = Vec::with_capacity(patients.len());
+        for attempt in 0..BATCH_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(FIRST_BACKOFF * (1 << (attempt - 1))).await;
+            }
+            let answer = self
+                .client
+                .batch_get_item()
+                .set_request_items(Some(wanted))
+                .send()
+                .await
+                .map_err(unavailable)?;
+            for items in answer.responses.into_iter().flat_map(HashMap::into_values) {
+                for stored in items {
+                    found.push(decode::<SummaryItem>(stored)?);
+                }
+            }
+            wanted = answer.unprocessed_keys.unwrap_or_default();
+            if wanted.is_empty() {
+                return Ok(found);
+            }
+        }
+        Err(unavailable("keys were left unprocessed"))
     }
 
     fn query_shard(&self, index: &str, generation: Generation, shard: ListingShard) -> QueryFluentBuilder {
@@ -79,50 +124,16 @@ impl ReadModelStore for ReadModelTable {
         patients: &[PatientId],
         consistency: Consistency,
     ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
-        let mut found: HashMap<PatientId, PatientState> = HashMap::with_capacity(patients.len());
-        for chunk in patients.chunks(BATCH_GET) {
-            let mut wanted = KeysAndAttributes::builder().consistent_read(consistency == Consistency::Strong);
-            for patient in chunk {
-                wanted = wanted.keys(HashMap::from([
-                    (PK.to_owned(), text(item::patient_pk(generation, patient))),
-                    (SK.to_owned(), text(SUMMARY)),
-                ]));
-            }
-            let mut wanted = Some(HashMap::from([(
-                self.table.clone(),
-                wanted.build().map_err(unavailable)?,
-            )]));
-            for attempt in 0.. {
-                let answer = self
-                    .client
-                    .batch_get_item()
-                    .set_request_items(wanted.take())
-                    .send()
-                    .await
-                    .map_err(unavailable)?;
-                for stored in answer
-                    .responses
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|(_, items)| items)
-                {
-                    let stored: SummaryItem = serde_dynamo::from_item(stored).map_err(unavailable)?;
-                    found.insert(stored.patient_id.clone(), stored.into_state());
-                }
-                wanted = answer.unprocessed_keys.filter(|keys| !keys.is_empty());
-                if wanted.is_none() {
-                    break;
-                }
-                if attempt >= BATCH_ATTEMPTS {
-                    return Err(ReadModelUnavailable("keys were left unprocessed".into()));
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(20 << attempt)).await;
-            }
-        }
-        Ok(patients
-            .iter()
-            .map(|patient| found.get(patient).cloned())
-            .collect())
+        let chunks = patients
+            .chunks(BATCH_GET)
+            .map(|chunk| self.summaries(generation, chunk, consistency));
+        let mut found: HashMap<PatientId, PatientState> = try_join_all(chunks)
+            .await?
+            .into_iter()
+            .flatten()
+            .map(|summary| (summary.patient_id.clone(), summary.into_state()))
+            .collect();
+        Ok(patients.iter().map(|patient| found.remove(patient)).collect())
     }
 
     async fn rows(
@@ -171,11 +182,7 @@ impl ReadModelStore for ReadModelTable {
             .items
             .into_iter()
             .flatten()
-            .map(|stored| {
-                serde_dynamo::from_item(stored)
-                    .map(RowItem::into_row)
-                    .map_err(unavailable)
-            })
+            .map(|stored| decode(stored).map(RowItem::into_row))
             .collect::<Result<_, _>>()?;
         Ok(Page { items, more })
     }
@@ -202,10 +209,7 @@ impl ReadModelStore for ReadModelTable {
             .items
             .into_iter()
             .flatten()
-            .map(|stored| {
-                let stored: IdEntry = serde_dynamo::from_item(stored).map_err(unavailable)?;
-                Ok(stored.patient_id)
-            })
+            .map(|stored| decode::<IdEntry>(stored).map(|entry| entry.patient_id))
             .collect::<Result<_, _>>()?;
         Ok(Page { items, more })
     }
@@ -238,7 +242,7 @@ impl ReadModelStore for ReadModelTable {
             .into_iter()
             .flatten()
             .map(|stored| {
-                let stored: SummaryItem = serde_dynamo::from_item(stored).map_err(unavailable)?;
+                let stored: SummaryItem = decode(stored)?;
                 Ok(RecentEntry {
                     recent_key: stored.recent_key.clone(),
                     patient_id: stored.patient_id.clone(),
@@ -258,6 +262,14 @@ struct IdEntry {
 /// Below every row of this moment, above every row before it.
 fn row_floor(at: Timestamp) -> String {
     format!("checkin#{at}#")
+}
+
+/// The error does not say what is wrong with the item: that would quote patient data into the log.
+fn decode<T: DeserializeOwned>(stored: HashMap<String, AttributeValue>) -> Result<T, ReadModelUnavailable> {
+    serde_dynamo::from_item(stored).map_err(|_| {
+        let kind = std::any::type_name::<T>();
+        unavailable(format!("a stored item is not a {kind}"))
+    })
 }
 
 fn text(value: impl Into<String>) -> AttributeValue {

@@ -30,6 +30,17 @@ pub struct RowKey {
     pub version: StreamVersion,
 }
 
+impl RowKey {
+    /// The place of this row.
+    #[must_use]
+    pub const fn of(row: &CheckinRow) -> RowKey {
+        RowKey {
+            occurred_at: row.occurred_at,
+            version: row.version,
+        }
+    }
+}
+
 /// Which of a patient's rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowRange {
@@ -48,7 +59,7 @@ pub struct RowRange {
 pub struct Page<T> {
     /// What was read, in order.
     pub items: Vec<T>,
-    /// Whether there may be more after the last one.
+    /// Whether there may be more after the last one. An empty page is the end.
     pub more: bool,
 }
 
@@ -65,9 +76,10 @@ pub struct RecentEntry {
 
 /// Reading the stored read model. Two implementations: [`crate::ReadModelTable`], and the simulator's.
 ///
-/// Every `limit` is a number of items to read, so a page can have fewer even though there are more.
+/// Every `limit` is a number of items to read, at least 1, so a page can have fewer even though there are more.
 pub trait ReadModelStore: Send + Sync {
-    /// The control item; `None` before anything was projected.
+    /// The control item; `None` before anything was projected. Not consistent: commonly that of more than a second
+    /// ago, so the generation that was active before has to stay for a while.
     fn control(&self) -> impl Future<Output = Result<Option<Control>, ReadModelUnavailable>> + Send;
 
     /// A generation's progress; `None` before anything was projected into it.
@@ -76,7 +88,7 @@ pub trait ReadModelStore: Send + Sync {
         generation: Generation,
     ) -> impl Future<Output = Result<Option<Progress>, ReadModelUnavailable>> + Send;
 
-    /// The states of these patients, in their order; `None` for one of whom nothing was applied.
+    /// The states of these patients, each named once, in their order; `None` for one who has none.
     fn states(
         &self,
         generation: Generation,
