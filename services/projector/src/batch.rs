@@ -92,7 +92,7 @@ impl Batch {
 
     /// How many records there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn records(&self) -> usize {
         self.sequence_numbers.len()
     }
 

@@ -158,7 +158,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         let applied_at = (self.clock)();
         tracing::info!(
             generation = generation.get(),
-            records = batch.len(),
+            records = batch.records(),
             patients = hints.len(),
             applied,
             catch_ups,

@@ -1,0 +1,555 @@
+//! The projector on real stream records, the embedded DynamoDB and the real SDK.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test builds on is there, or the test fails"
+)]
+
+mod world;
+
+use std::collections::HashSet;
+
+use aws_lambda_events::dynamodb::EventRecord;
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::{Generation, StreamVersion};
+use projection::{Advance, CatchUp, Hints, Outcome, QuarantineNotice, Retry, begin_building, promote};
+use read_model::ReadModelStore;
+
+use world::{Faulty, NoLog, World, at, batch, failed};
+
+const LIVE: Generation = Generation::FIRST;
+
+/// Three patients with ten, five and no check-ins, appended in turns.
+async fn three_patients() -> World {
+    let world = World::new().await;
+    for patient in ["p-1", "p-2", "p-3"] {
+        world.register(patient).await;
+    }
+    for minute in 1..=10 {
+        world.check_in("p-1", minute).await;
+        if minute % 2 == 0 {
+            world.check_in("p-2", minute).await;
+        }
+    }
+    world
+}
+
+/// Delivers the batches one after the other, and expects that all is applied.
+async fn check(world: &World, batches: impl IntoIterator<Item = Vec<EventRecord>>) {
+    let projector = world.projector();
+    for records in batches {
+        let response = projector.handle(batch(records)).await.unwrap();
+        assert_eq!(failed(&response), None);
+    }
+    for patient in ["p-1", "p-2", "p-3"] {
+        world.assert_complete(LIVE, patient).await;
+    }
+    assert_eq!(world.queue.notices.lock().unwrap().len(), 0);
+}
+
+/// A permutation that depends on `seed` alone.
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for last in (1..items.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let other = usize::try_from(state % u64::try_from(last + 1).unwrap()).unwrap();
+        items.swap(last, other);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_applied() {
+    let world = three_patients().await;
+    check(&world, [world.stream()]).await;
+    let state = world.state(LIVE, "p-1").await;
+    let patient = state.patient.unwrap();
+    assert_eq!(
+        (patient.checkin_count, patient.last_checkin_at),
+        (10, Some(at(10)))
+    );
+}
+
+#[tokio::test]
+async fn one_record_at_a_time_comes_to_the_same() {
+    let world = three_patients().await;
+    check(&world, world.stream().into_iter().map(|record| vec![record])).await;
+}
+
+#[tokio::test]
+async fn a_redelivered_batch_changes_nothing() {
+    let world = three_patients().await;
+    let stream = world.stream();
+    let (first, second) = (stream[..8].to_vec(), stream[4..].to_vec());
+    check(&world, [first.clone(), second.clone(), first, second, stream]).await;
+}
+
+#[tokio::test]
+async fn duplicates_within_a_batch_count_once() {
+    let world = three_patients().await;
+    let stream = world.stream();
+    check(&world, [[stream.clone(), stream].concat()]).await;
+}
+
+#[tokio::test]
+async fn reordered_records_come_to_the_same() {
+    for seed in 0..8 {
+        let world = three_patients().await;
+        let mut stream = world.stream();
+        shuffle(&mut stream, seed);
+        check(&world, stream.chunks(3).map(<[EventRecord]>::to_vec)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_gap_is_filled_from_the_event_table() {
+    let world = three_patients().await;
+    let lost = |record: &EventRecord| {
+        record
+            .change
+            .sequence_number
+            .as_deref()
+            .unwrap()
+            .ends_with(['2', '5', '7'])
+    };
+    // What ends a stream must arrive for anyone to know that there is more; a reconcile finds the rest.
+    let mut heads = HashSet::new();
+    let mut stream: Vec<_> = world.stream();
+    stream.reverse();
+    stream.retain(|record| {
+        heads.insert(
+            record
+                .change
+                .keys
+                .get("patient_id")
+                .cloned()
+                .map(|id| format!("{id:?}")),
+        ) || !lost(record)
+    });
+    stream.reverse();
+    assert!(stream.len() < world.stream().len());
+    check(&world, stream.chunks(4).map(<[EventRecord]>::to_vec)).await;
+}
+
+#[tokio::test]
+async fn the_last_record_alone_brings_the_whole_stream() {
+    let world = World::new().await;
+    // More than one catch-up reads at once.
+    world.patient("p-1", 600).await;
+    let last = world.stream().pop().unwrap();
+    let response = world.projector().handle(batch([last])).await.unwrap();
+    assert_eq!(failed(&response), None);
+    world.assert_complete(LIVE, "p-1").await;
+}
+
+#[tokio::test]
+async fn racing_projectors_come_to_the_fold() {
+    for seed in 0..4 {
+        let world = World::new().await;
+        world.patient("p-1", 40).await;
+        let (mut one, mut other) = (world.stream(), world.stream());
+        shuffle(&mut one, seed);
+        shuffle(&mut other, seed + 100);
+        let world = &world;
+        let run = |stream: Vec<EventRecord>| async move {
+            let projector = world.projector();
+            for records in stream.chunks(2) {
+                let response = projector.handle(batch(records.to_vec())).await.unwrap();
+                assert_eq!(failed(&response), None);
+            }
+        };
+        tokio::join!(run(one), run(other));
+        world.assert_complete(LIVE, "p-1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_in_recorded_late_is_sorted_by_when_it_occurred() {
+    let world = World::new().await;
+    world.register("p-1").await;
+    world.check_in("p-1", 9).await;
+    world.check_in("p-1", 5).await;
+    world.projector().handle(batch(world.stream())).await.unwrap();
+    world.assert_complete(LIVE, "p-1").await;
+    let versions: Vec<u64> = world
+        .visible(LIVE, "p-1")
+        .await
+        .iter()
+        .map(|row| row.version.get())
+        .collect();
+    assert_eq!(versions, [3, 2]);
+}
+
+#[tokio::test]
+async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed() {
+    let world = three_patients().await;
+    let stream = world.stream();
+    let faulty = Faulty {
+        inner: world.store(),
+        no_rows: HashSet::from(["p-2".parse().unwrap()]),
+        no_answer: HashSet::new(),
+    };
+    // One row a chunk shares its fate with the other patients', so p-1 is put alone first.
+    let without_p2: Vec<_> = stream
+        .iter()
+        .filter(|r| !format!("{:?}", r.change.keys).contains("p-2"))
+        .cloned()
+        .collect();
+    let projector = world.projector_on(world.log.clone(), faulty);
+    assert_eq!(failed(&projector.handle(batch(without_p2)).await.unwrap()), None);
+    let response = projector.handle(batch(stream.clone())).await.unwrap();
+    // Record 1 (of 0..) is p-2's registration: the first record of the patient that failed.
+    assert_eq!(failed(&response), stream[1].change.sequence_number.as_deref());
+    world.assert_complete(LIVE, "p-1").await;
+    assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::EMPTY);
+    check(&world, [stream[1..].to_vec()]).await;
+}
+
+#[tokio::test]
+async fn rows_without_a_state_are_invisible() {
+    let world = World::new().await;
+    world.patient("p-1", 5).await;
+    // The worker dies after the rows, before the state.
+    let rows = |upto: usize| world.stream()[..upto].to_vec();
+    world.projector().handle(batch(rows(3))).await.unwrap();
+    let before = world.visible(LIVE, "p-1").await;
+    let state = world.state(LIVE, "p-1").await;
+    world.projector().handle(batch(rows(6))).await.unwrap();
+    let store = world.store();
+    projection::ProjectionStore::put_state(
+        &store,
+        LIVE,
+        &"p-1".parse().unwrap(),
+        StreamVersion::new(6),
+        &state,
+    )
+    .await
+    .unwrap();
+    assert_eq!(world.visible(LIVE, "p-1").await, before);
+    world.projector().handle(batch(world.stream())).await.unwrap();
+    world.assert_complete(LIVE, "p-1").await;
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_is_harmless() {
+    let world = three_patients().await;
+    let stream = world.stream();
+    let faulty = Faulty {
+        inner: world.store(),
+        no_rows: HashSet::new(),
+        no_answer: HashSet::from(["p-1".parse().unwrap()]),
+    };
+    let projector = world.projector_on(world.log.clone(), faulty);
+    let response = projector.handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
+    check(&world, [stream]).await;
+}
+
+#[tokio::test]
+async fn an_unreadable_event_table_fails_only_those_with_a_gap() {
+    let world = three_patients().await;
+    let stream = world.stream();
+    let projector = world.projector_on(NoLog, world.store());
+    // p-1's registration is missing.
+    let response = projector.handle(batch(stream[1..].to_vec())).await.unwrap();
+    assert_eq!(failed(&response), stream[3].change.sequence_number.as_deref());
+    world.assert_complete(LIVE, "p-2").await;
+    world.assert_complete(LIVE, "p-3").await;
+}
+
+/// Delivers a stream in which p-1's event at `version` was made poison by `edit`, and expects p-1 quarantined
+/// there with `reason`, one notice without patient data, and the others complete.
+async fn check_poison(world: &World, version: u64, reason: &str) {
+    let projector = world.projector();
+    for records in world.stream().chunks(5) {
+        let inserts = records
+            .iter()
+            .filter(|record| record.event_name == "INSERT")
+            .cloned();
+        let response = projector.handle(batch(inserts)).await.unwrap();
+        assert_eq!(failed(&response), None);
+    }
+    let state = world.assert_is_fold(LIVE, "p-1").await;
+    let quarantine = state.quarantine.unwrap();
+    assert_eq!(state.applied, StreamVersion::new(version - 1));
+    assert_eq!(
+        (quarantine.version.get(), quarantine.reason.code()),
+        (version, reason)
+    );
+    assert_eq!(quarantine.since, at(1_000));
+    let notices = world.queue.notices.lock().unwrap().clone();
+    let patient_id = "p-1".parse().unwrap();
+    assert_eq!(
+        notices,
+        [QuarantineNotice::Event {
+            generation: LIVE,
+            patient_id,
+            quarantine
+        }]
+    );
+    assert!(!serde_json::to_string(&notices).unwrap().contains("Canary"));
+    for patient in ["p-2", "p-3"] {
+        world.assert_complete(LIVE, patient).await;
+    }
+}
+
+#[tokio::test]
+async fn poison_event_of_one_patient_leaves_the_others_flowing() {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let broken = AttributeValue::M([("checkin_id".to_owned(), text("Canary"))].into());
+    for (attribute, value, reason) in [
+        ("data", broken, "invalid_data"),
+        ("event_type", text("PatientVanished"), "unknown_type"),
+        (
+            "schema_version",
+            AttributeValue::N("99".to_owned()),
+            "unknown_schema_version",
+        ),
+        ("occurred_at", text("yesterday"), "invalid_envelope"),
+        ("event_type", text("PatientRegistered"), "invalid_data"),
+    ] {
+        let world = three_patients().await;
+        world.edit("p-1", 4, attribute, value).await;
+        // The stream has the images from before the edit: only what is in the table is poison, so lose them.
+        let poisoned = |record: &EventRecord| format!("{:?}", record.change.keys).contains("\"4\"");
+        let stream: Vec<_> = world
+            .stream()
+            .into_iter()
+            .filter(|record| !poisoned(record))
+            .collect();
+        let projector = world.projector();
+        for records in stream.chunks(5) {
+            assert_eq!(
+                failed(&projector.handle(batch(records.to_vec())).await.unwrap()),
+                None
+            );
+        }
+        assert_eq!(world.queue.notices.lock().unwrap().len(), 1, "{reason}");
+        assert_eq!(
+            world.state(LIVE, "p-1").await.quarantine.unwrap().reason.code(),
+            reason
+        );
+        assert_eq!(world.state(LIVE, "p-1").await.applied, StreamVersion::new(3));
+        for patient in ["p-2", "p-3"] {
+            world.assert_complete(LIVE, patient).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_event_in_the_table_is_quarantined_from_its_own_record() {
+    let world = three_patients().await;
+    world
+        .put_raw(&[
+            ("patient_id", AttributeValue::S("p-1".to_owned())),
+            ("version", AttributeValue::N("12".to_owned())),
+            ("event_type", AttributeValue::S("PatientCheckedIn".to_owned())),
+            ("data", AttributeValue::S("Canary".to_owned())),
+        ])
+        .await;
+    world.check_in("p-1", 20).await;
+    check_poison(&world, 12, "invalid_envelope").await;
+}
+
+#[tokio::test]
+async fn an_event_that_contradicts_the_others_is_quarantined() {
+    let world = World::new().await;
+    for patient in ["p-2", "p-3"] {
+        world.patient(patient, 1).await;
+    }
+    // A check-in before the registration.
+    world.check_in("p-1", 1).await;
+    world.register("p-1").await;
+    check_poison(&world, 1, "not_registered").await;
+}
+
+#[tokio::test]
+async fn a_removed_event_is_missed() {
+    let world = three_patients().await;
+    world.remove("p-1", 5).await;
+    let p1_5 = |record: &EventRecord| format!("{:?}", record.change.keys).contains("\"5\"");
+    let stream: Vec<_> = world
+        .stream()
+        .into_iter()
+        .filter(|r| !p1_5(r) || r.event_name == "REMOVE")
+        .collect();
+    let response = world.projector().handle(batch(stream)).await.unwrap();
+    assert_eq!(failed(&response), None);
+    let state = world.assert_is_fold(LIVE, "p-1").await;
+    assert_eq!(state.applied, StreamVersion::new(4));
+    assert_eq!(state.quarantine.unwrap().reason.code(), "missing_event");
+}
+
+#[tokio::test]
+async fn a_patient_is_not_marked_while_the_queue_cannot_be_told() {
+    let world = three_patients().await;
+    world
+        .put_raw(&[
+            ("patient_id", AttributeValue::S("p-1".to_owned())),
+            ("version", AttributeValue::N("12".to_owned())),
+        ])
+        .await;
+    world.queue.failures.store(1, std::sync::atomic::Ordering::SeqCst);
+    let stream = world.stream();
+    let response = world.projector().handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
+    assert_eq!(world.state(LIVE, "p-1").await.quarantine, None);
+    check_poison(&world, 12, "invalid_envelope").await;
+}
+
+#[tokio::test]
+async fn redelivered_poison_is_reported_once() {
+    let world = three_patients().await;
+    world
+        .put_raw(&[
+            ("patient_id", AttributeValue::S("p-1".to_owned())),
+            ("version", AttributeValue::N("12".to_owned())),
+        ])
+        .await;
+    check_poison(&world, 12, "invalid_envelope").await;
+    check_poison(&world, 12, "invalid_envelope").await;
+}
+
+#[tokio::test]
+async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
+    let world = three_patients().await;
+    world
+        .edit("p-1", 4, "schema_version", AttributeValue::N("99".to_owned()))
+        .await;
+    let last = world
+        .stream()
+        .into_iter()
+        .rfind(|record| record.event_name == "INSERT" && format!("{:?}", record.change.keys).contains("p-1"));
+    world.projector().handle(batch(last)).await.unwrap();
+    assert!(world.state(LIVE, "p-1").await.quarantine.is_some());
+    let (store, queue) = (world.store(), &world.queue);
+    let redrive = || async {
+        let advance = Advance {
+            log: &world.log,
+            store: &store,
+            queue: &queue,
+            generation: LIVE,
+            catch_up: CatchUp::FromEventTable,
+            retry: Retry::Quarantined,
+            concurrency: 4,
+            now: at(2_000),
+        };
+        let mut hints = Hints::default();
+        hints.add_head("p-1".parse().unwrap(), StreamVersion::new(11));
+        advance.run(hints).await.into_values().next().unwrap()
+    };
+    assert!(matches!(
+        redrive().await,
+        Outcome::Quarantined { newly: false, .. }
+    ));
+    assert_eq!(
+        world.state(LIVE, "p-1").await.quarantine.unwrap().since,
+        at(1_000)
+    );
+    world
+        .edit("p-1", 4, "schema_version", AttributeValue::N("1".to_owned()))
+        .await;
+    assert!(matches!(redrive().await, Outcome::Reached { .. }));
+    world.assert_complete(LIVE, "p-1").await;
+    assert_eq!(world.queue.notices.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn changed_events_are_never_applied() {
+    let world = three_patients().await;
+    check(&world, [world.stream()]).await;
+    let before = world.state(LIVE, "p-1").await;
+    world
+        .edit("p-1", 11, "occurred_at", AttributeValue::S(at(99).to_string()))
+        .await;
+    world.remove("p-2", 6).await;
+    let changes: Vec<_> = world
+        .stream()
+        .into_iter()
+        .filter(|record| record.event_name != "INSERT")
+        .collect();
+    assert_eq!(changes.len(), 2);
+    let response = world.projector().handle(batch(changes)).await.unwrap();
+    assert_eq!(failed(&response), None);
+    assert_eq!(world.state(LIVE, "p-1").await, before);
+    assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::new(6));
+}
+
+#[tokio::test]
+async fn a_record_without_a_usable_key_is_reported() {
+    let world = World::new().await;
+    for (patient, version) in [("p_1", "1"), ("p-1", "0"), ("p-1", "-1"), ("p-1", "1.5")] {
+        world
+            .put_raw(&[
+                ("patient_id", AttributeValue::S(patient.to_owned())),
+                ("version", AttributeValue::N(version.to_owned())),
+            ])
+            .await;
+    }
+    let stream = world.stream();
+    let response = world.projector().handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&response), None);
+    let expected: Vec<_> = stream
+        .iter()
+        .map(|record| QuarantineNotice::Record {
+            sequence_number: record.change.sequence_number.clone().unwrap(),
+            reason: "invalid_key",
+        })
+        .collect();
+    assert_eq!(*world.queue.notices.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_record_without_a_sequence_number_fails_the_batch() {
+    for number in [None, Some(String::new())] {
+        let world = three_patients().await;
+        let mut stream = world.stream();
+        stream[2].change.sequence_number = number;
+        world.projector().handle(batch(stream)).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn an_empty_batch_is_no_failure() {
+    let world = World::new().await;
+    assert_eq!(failed(&world.projector().handle(batch([])).await.unwrap()), None);
+}
+
+#[tokio::test]
+async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
+    let world = three_patients().await;
+    let stream = world.stream();
+    check(&world, [stream.clone()]).await;
+    let building = begin_building(&world.store()).await.unwrap();
+    assert_eq!(building, Generation::new(2));
+    world.check_in("p-1", 50).await;
+    world.patient("p-4", 2).await;
+    let new = world.stream()[stream.len()..].to_vec();
+    assert_eq!(failed(&world.projector().handle(batch(new)).await.unwrap()), None);
+    for patient in ["p-1", "p-4"] {
+        world.assert_complete(LIVE, patient).await;
+    }
+    world.assert_complete(building, "p-4").await;
+    assert_eq!(world.state(building, "p-1").await.applied, StreamVersion::EMPTY);
+    promote(&world.store(), building).await.unwrap();
+    promote(&world.store(), building).await.unwrap_err();
+    assert_eq!(world.control().await.previous, Some(LIVE));
+}
+
+#[tokio::test]
+async fn progress_tells_the_lag() {
+    let world = three_patients().await;
+    check(&world, [world.stream()]).await;
+    let progress = world.read_model.progress(LIVE).await.unwrap().unwrap();
+    assert_eq!((progress.recorded_at, progress.applied_at), (at(10), at(1_000)));
+}
+
+#[tokio::test]
+async fn the_first_generation_is_begun_once() {
+    let world = World::new().await;
+    let (one, other) = (world.store(), world.store());
+    let (one, other) = tokio::join!(projection::current(&one), projection::current(&other));
+    assert_eq!(one.unwrap(), other.unwrap());
+    assert_eq!(world.control().await.active, LIVE);
+}
