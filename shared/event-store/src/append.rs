@@ -1,6 +1,6 @@
 //! The one way by which a fact becomes an event.
 
-use domain::{EventDraft, EventHash, MAX_EVENT_BYTES, PatientId, StreamVersion, Timestamp};
+use domain::{EventDraft, EventHash, MAX_EVENT_BYTES, PatientId, StoredEvent, StreamVersion, Timestamp};
 use event_log::LogUnavailable;
 
 use crate::{AppendLog, ExpectedVersion, InsertError, TailEntry};
@@ -102,10 +102,7 @@ pub async fn append<L: AppendLog>(
             .max(draft.occurred_at)
             .max(head.recorded_at.unwrap_or(draft.occurred_at));
         let event = draft.place(patient, head.version, previous_hash, recorded_at);
-        let bytes = event.size();
-        if bytes > MAX_EVENT_BYTES {
-            return Err(AppendError::TooLarge { bytes });
-        }
+        check_size(&event)?;
         match log.insert(&event).await {
             Ok(()) => {
                 let version = event.version;
@@ -115,6 +112,14 @@ pub async fn append<L: AppendLog>(
             Err(InsertError::Unavailable(source)) => return Err(AppendError::Unavailable(source)),
         }
     }
+}
+
+fn check_size(event: &StoredEvent) -> Result<(), AppendError> {
+    let bytes = event.size();
+    if bytes > MAX_EVENT_BYTES {
+        return Err(AppendError::TooLarge { bytes });
+    }
+    Ok(())
 }
 
 /// The end of a stream.
@@ -180,5 +185,41 @@ async fn look_back<L: AppendLog>(
 impl From<LogUnavailable> for AppendError {
     fn from(error: LogUnavailable) -> AppendError {
         AppendError::Unavailable(error.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{CorrelationId, Event, EventId, PatientRegistered};
+
+    use super::*;
+
+    #[test]
+    fn an_event_above_the_limit_is_refused() {
+        let at = Timestamp::from_unix_millis(0).unwrap();
+        let draft = EventDraft {
+            event_id: EventId::derive("registration", &["p-001"]),
+            occurred_at: at,
+            correlation_id: CorrelationId::derive("tick", &[]),
+            causation_id: CorrelationId::derive("tick", &[]),
+            event: Event::PatientRegistered(PatientRegistered {
+                name: "😀".repeat(200).parse().unwrap(),
+            }),
+        };
+        let patient = "p".repeat(64).parse().unwrap();
+        let mut event = draft.place(&patient, StreamVersion::EMPTY, EventHash::GENESIS, at);
+        // No body of today comes near the limit.
+        assert!(event.size() < MAX_EVENT_BYTES / 32, "{}", event.size());
+
+        event.data.insert("note".to_owned(), "".into());
+        let room = MAX_EVENT_BYTES - event.size();
+        event.data.insert("note".to_owned(), "n".repeat(room).into());
+        assert!(check_size(&event).is_ok());
+        event.data.insert("note".to_owned(), "n".repeat(room + 1).into());
+        let refused = check_size(&event).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "an event of 65537 bytes exceeds the limit of 65536"
+        );
     }
 }

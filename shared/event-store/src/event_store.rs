@@ -74,10 +74,7 @@ impl AppendLog for EventStore {
             if let Some(before) = before {
                 query = query.expression_attribute_values(":before", AttributeValue::N(before.to_string()));
             }
-            let page = query
-                .send()
-                .await
-                .map_err(|error| LogUnavailable(error.into()))?;
+            let page = query.send().await.map_err(|error| LogUnavailable(error.into()))?;
             for item in page.items.into_iter().flatten() {
                 entries.push(tail_entry(item)?);
             }

@@ -55,6 +55,9 @@ mod tests {
         check(ExpectedVersion::Any, [true, true, true]);
         check(ExpectedVersion::Empty, [true, false, false]);
         check(ExpectedVersion::NotEmpty, [false, true, true]);
-        check(ExpectedVersion::Exactly(StreamVersion::FIRST), [false, true, false]);
+        check(
+            ExpectedVersion::Exactly(StreamVersion::FIRST),
+            [false, true, false],
+        );
     }
 }
