@@ -1,9 +1,49 @@
-//! x
+//! Answers queries over HTTP from the read model, and from nothing else.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /patients?limit&cursor&sort=id\|recent` | patients, page by page |
+//! | `GET /patients/{id}?minVersion` | one of them |
+//! | `GET /patients/{id}/checkins?limit&cursor&from&to&order=desc\|asc&minVersion` | a patient's check-ins, page by page |
+//! | `GET /health` | that the read model can be read, and how far it has come |
+//!
+//! Deliberately absent: any way to write, and any way to reach the events. The crate links neither, and its role
+//! on AWS may read one table.
+
+mod config;
+mod cursor;
+mod etag;
+mod handler;
+mod parameters;
+mod problem;
+mod representation;
+mod response;
+mod route;
+
+use std::convert::Infallible;
+
+use aws_lambda_events::apigw::ApiGatewayProxyRequest;
+use lambda_runtime::{LambdaEvent, service_fn};
+use read_model::ReadModelTable;
+use runtime::clients::AwsEnvironment;
+use runtime::config::environment;
+use runtime::{BoxError, telemetry};
+
+pub use config::Config;
+pub use handler::Backend;
 
 /// Runs the service on the Lambda Runtime API, configured by its environment.
 ///
 /// # Errors
 /// Whatever keeps the service from starting or going on; `main` shows it.
-pub async fn run() -> Result<(), runtime::BoxError> {
-    Ok(())
+pub async fn run() -> Result<(), BoxError> {
+    telemetry::init(&environment)?;
+    let config = Config::from_lookup(&environment)?;
+    let aws = AwsEnvironment::from_lookup(&environment)?;
+    let backend = &Backend::new(ReadModelTable::new(aws.dynamodb(), config.read_model_table));
+    let service = service_fn(|event: LambdaEvent<ApiGatewayProxyRequest>| async move {
+        Ok::<_, Infallible>(backend.handle(&event.payload).await)
+    });
+    // Boxed, or the compiler gives up on how deep futures are nested in each other.
+    Box::pin(lambda_runtime::run(service)).await
 }

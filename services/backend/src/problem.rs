@@ -1,0 +1,170 @@
+//! What a client is told when there is no answer: `application/problem+json` (RFC 9457).
+//!
+//! | `type`, after `urn:problem:patient-checkins:` | status | what the client does |
+//! |---|---|---|
+//! | `invalid-parameter` | 400 | correct the query parameter that `parameter` names |
+//! | `invalid-cursor` | 400 | begin again, without the cursor |
+//! | `unknown-patient` | 404 | there is no such patient (nor can be, if the id is malformed) |
+//! | `unknown-route` | 404 | correct the path |
+//! | `method-not-allowed` | 405 | use a method that `Allow` names |
+//! | `not-applied-yet` | 503 | ask again after `Retry-After` |
+//! | `unavailable` | 503 | ask again after `Retry-After` |
+//!
+//! The types are stable. A problem repeats no value of the request, and tells nothing about the inside.
+
+use http::StatusCode;
+use read_model::{PatientError, ReadModelUnavailable};
+use serde::Serialize;
+
+use crate::cursor::InvalidCursor;
+use crate::representation::json;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    /// A query parameter is unknown, repeated or malformed.
+    #[error("a parameter is invalid")]
+    InvalidParameter {
+        /// Its name, if that can be repeated.
+        parameter: Option<String>,
+        /// What is wrong, as a sentence that can follow the name.
+        reason: &'static str,
+    },
+    /// The cursor was not given out for this query, or was changed.
+    #[error("the cursor is invalid")]
+    InvalidCursor,
+    /// No such patient.
+    #[error("the patient is unknown")]
+    UnknownPatient,
+    /// No such path.
+    #[error("the route is unknown")]
+    UnknownRoute,
+    /// Not a method of this path.
+    #[error("the method is not allowed")]
+    MethodNotAllowed,
+    /// The read model does not include the version that was asked for.
+    #[error("the version has not been applied yet")]
+    NotAppliedYet,
+    /// The read model can't be read.
+    #[error(transparent)]
+    Unavailable(#[from] ReadModelUnavailable),
+}
+
+/// The body.
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'a str>,
+}
+
+impl Problem {
+    /// A parameter of the API that is not as it should be: `reason` follows its name.
+    pub(crate) fn invalid(parameter: &str, reason: &'static str) -> Problem {
+        Problem::InvalidParameter {
+            parameter: Some(parameter.to_owned()),
+            reason,
+        }
+    }
+
+    /// The stable code.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Problem::InvalidParameter { .. } => "invalid-parameter",
+            Problem::InvalidCursor => "invalid-cursor",
+            Problem::UnknownPatient => "unknown-patient",
+            Problem::UnknownRoute => "unknown-route",
+            Problem::MethodNotAllowed => "method-not-allowed",
+            Problem::NotAppliedYet => "not-applied-yet",
+            Problem::Unavailable(_) => "unavailable",
+        }
+    }
+
+    /// The status.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Problem::InvalidParameter { .. } | Problem::InvalidCursor => StatusCode::BAD_REQUEST,
+            Problem::UnknownPatient | Problem::UnknownRoute => StatusCode::NOT_FOUND,
+            Problem::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::NotAppliedYet | Problem::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> String {
+        let parameter = match self {
+            Problem::InvalidParameter { parameter, .. } => parameter.as_deref(),
+            Problem::InvalidCursor => Some("cursor"),
+            Problem::UnknownPatient
+            | Problem::UnknownRoute
+            | Problem::MethodNotAllowed
+            | Problem::NotAppliedYet
+            | Problem::Unavailable(_) => None,
+        };
+        json(&Body {
+            kind: format!("urn:problem:patient-checkins:{}", self.code()),
+            title: self.title(),
+            status: self.status().as_u16(),
+            detail: self.detail(),
+            parameter,
+        })
+    }
+
+    /// The same for every problem of the type.
+    const fn title(&self) -> &'static str {
+        match self {
+            Problem::InvalidParameter { .. } => "A query parameter is invalid",
+            Problem::InvalidCursor => "The cursor is invalid",
+            Problem::UnknownPatient => "There is no such patient",
+            Problem::UnknownRoute => "There is nothing at this path",
+            Problem::MethodNotAllowed => "The method is not allowed here",
+            Problem::NotAppliedYet => "The data is not there yet",
+            Problem::Unavailable(_) => "The data cannot be read at the moment",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Problem::InvalidParameter {
+                parameter: Some(parameter),
+                reason,
+            } => format!("The parameter {parameter} {reason}."),
+            Problem::InvalidParameter {
+                parameter: None,
+                reason,
+            } => format!("A parameter {reason}."),
+            Problem::InvalidCursor => {
+                "The parameter cursor was not given out for this query. Begin again without it.".to_owned()
+            }
+            Problem::UnknownPatient => "No patient with this id is known.".to_owned(),
+            Problem::UnknownRoute => "The paths are /patients, /patients/{id}, /patients/{id}/checkins and \
+                                      /health, without a slash at the end."
+                .to_owned(),
+            Problem::MethodNotAllowed => "The only method of this path is GET.".to_owned(),
+            Problem::NotAppliedYet => {
+                "What was asked for has not been applied yet. Ask again soon.".to_owned()
+            }
+            Problem::Unavailable(_) => "Ask again soon.".to_owned(),
+        }
+    }
+}
+
+impl From<InvalidCursor> for Problem {
+    fn from(InvalidCursor: InvalidCursor) -> Problem {
+        Problem::InvalidCursor
+    }
+}
+
+impl From<PatientError> for Problem {
+    fn from(error: PatientError) -> Problem {
+        match error {
+            PatientError::Unknown => Problem::UnknownPatient,
+            PatientError::NotYet { .. } => Problem::NotAppliedYet,
+            PatientError::Unavailable(error) => Problem::Unavailable(error),
+        }
+    }
+}
