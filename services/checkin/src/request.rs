@@ -86,13 +86,13 @@ mod tests {
     #[test]
     fn requests_are_ticks_and_commands() {
         #[track_caller]
-        fn check(payload: Value, expected: Request) {
-            assert_eq!(Request::parse(payload).unwrap(), expected);
+        fn check(payload: Value, expected: &Request) {
+            assert_eq!(&Request::parse(payload).unwrap(), expected);
         }
-        check(json!({"command": "register-roster"}), Request::RegisterRoster);
+        check(json!({"command": "register-roster"}), &Request::RegisterRoster);
         check(
             scheduled(),
-            Request::Tick(Tick {
+            &Request::Tick(Tick {
                 rule: "arn:aws:events:us-east-1:123456789012:rule/tick".to_owned(),
                 time: "2026-11-24T09:30:00.000Z".parse().unwrap(),
             }),

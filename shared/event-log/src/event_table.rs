@@ -39,6 +39,27 @@ impl EventTable {
         self.page_limit = Some(items.into());
         self
     }
+
+    /// About how many events there are. DynamoDB counts about every six hours
+    /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html>), so this is for
+    /// progress bars only.
+    ///
+    /// # Errors
+    /// [`LogUnavailable`]: do without.
+    pub async fn approximate_len(&self) -> Result<u64, LogUnavailable> {
+        let described = self
+            .client
+            .describe_table()
+            .table_name(&self.table)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let count = described
+            .table
+            .and_then(|table| table.item_count)
+            .unwrap_or_default();
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
 }
 
 impl EventLog for EventTable {

@@ -1,4 +1,5 @@
 //! Appending, against the embedded DynamoDB.
+#![allow(clippy::unwrap_used, reason = "functions that tests share are tests too")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -197,7 +198,7 @@ async fn different_facts_appended_at_once_all_become_events() {
                 version,
                 link: Link::Intact,
             } => version,
-            other => panic!("{other:?}"),
+            Appended::New { version, .. } | Appended::Already { version } => panic!("version {version}"),
         })
         .collect();
     versions.sort();
@@ -394,9 +395,8 @@ async fn an_append_that_never_wins_gives_up() {
     let log = Busy(stream.store.clone());
     let fact = check_in(1_000);
     let outcome = append(&log, &patient(), &fact, ExpectedVersion::Any, fact.occurred_at).await;
-    let actual = match outcome.unwrap_err() {
-        AppendError::VersionConflict { actual, .. } => actual,
-        other => panic!("{other}"),
+    let Err(AppendError::VersionConflict { actual, .. }) = outcome else {
+        panic!("{outcome:?}")
     };
     assert_eq!(actual, StreamVersion::new(10));
     assert!(
