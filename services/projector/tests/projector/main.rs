@@ -5,7 +5,7 @@
     reason = "what a test builds on is there, or the test fails"
 )]
 
-mod world;
+mod fixture;
 
 use std::collections::HashSet;
 
@@ -15,7 +15,8 @@ use domain::{Generation, StreamVersion};
 use projection::{Advance, CatchUp, Hints, Outcome, QuarantineNotice, Retry, begin_building, promote};
 use read_model::ReadModelStore;
 
-use world::{Faulty, NoLog, World, at, batch, failed};
+use fixture::{Faulty, NoLog, batch, failed, projector, projector_on, whole_stream};
+use testbed::{World, at};
 
 const LIVE: Generation = Generation::FIRST;
 
@@ -36,7 +37,7 @@ async fn three_patients() -> World {
 
 /// Delivers the batches one after the other, and expects that all is applied.
 async fn check(world: &World, batches: impl IntoIterator<Item = Vec<EventRecord>>) {
-    let projector = world.projector();
+    let projector = projector(world);
     for records in batches {
         let response = projector.handle(batch(records)).await.unwrap();
         assert_eq!(failed(&response), None);
@@ -62,7 +63,7 @@ fn shuffle<T>(items: &mut [T], seed: u64) {
 #[tokio::test]
 async fn a_batch_is_applied() {
     let world = three_patients().await;
-    check(&world, [world.stream()]).await;
+    check(&world, [whole_stream(&world)]).await;
     let state = world.state(LIVE, "p-1").await;
     let patient = state.patient.unwrap();
     assert_eq!(
@@ -74,13 +75,17 @@ async fn a_batch_is_applied() {
 #[tokio::test]
 async fn one_record_at_a_time_comes_to_the_same() {
     let world = three_patients().await;
-    check(&world, world.stream().into_iter().map(|record| vec![record])).await;
+    check(
+        &world,
+        whole_stream(&world).into_iter().map(|record| vec![record]),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_redelivered_batch_changes_nothing() {
     let world = three_patients().await;
-    let stream = world.stream();
+    let stream = whole_stream(&world);
     let (first, second) = (stream[..8].to_vec(), stream[4..].to_vec());
     check(&world, [first.clone(), second.clone(), first, second, stream]).await;
 }
@@ -88,7 +93,7 @@ async fn a_redelivered_batch_changes_nothing() {
 #[tokio::test]
 async fn duplicates_within_a_batch_count_once() {
     let world = three_patients().await;
-    let stream = world.stream();
+    let stream = whole_stream(&world);
     check(&world, [[stream.clone(), stream].concat()]).await;
 }
 
@@ -96,7 +101,7 @@ async fn duplicates_within_a_batch_count_once() {
 async fn reordered_records_come_to_the_same() {
     for seed in 0..8 {
         let world = three_patients().await;
-        let mut stream = world.stream();
+        let mut stream = whole_stream(&world);
         shuffle(&mut stream, seed);
         check(&world, stream.chunks(3).map(<[EventRecord]>::to_vec)).await;
     }
@@ -115,7 +120,7 @@ async fn a_gap_is_filled_from_the_event_table() {
     };
     // What ends a stream must arrive for anyone to know that there is more; a reconcile finds the rest.
     let mut heads = HashSet::new();
-    let mut stream: Vec<_> = world.stream();
+    let mut stream: Vec<_> = whole_stream(&world);
     stream.reverse();
     stream.retain(|record| {
         heads.insert(
@@ -128,7 +133,7 @@ async fn a_gap_is_filled_from_the_event_table() {
         ) || !lost(record)
     });
     stream.reverse();
-    assert!(stream.len() < world.stream().len());
+    assert!(stream.len() < whole_stream(&world).len());
     check(&world, stream.chunks(4).map(<[EventRecord]>::to_vec)).await;
 }
 
@@ -137,8 +142,8 @@ async fn the_last_record_alone_brings_the_whole_stream() {
     let world = World::new().await;
     // More than one catch-up reads at once.
     world.patient("p-1", 600).await;
-    let last = world.stream().pop().unwrap();
-    let response = world.projector().handle(batch([last])).await.unwrap();
+    let last = whole_stream(&world).pop().unwrap();
+    let response = projector(&world).handle(batch([last])).await.unwrap();
     assert_eq!(failed(&response), None);
     world.assert_complete(LIVE, "p-1").await;
 }
@@ -148,12 +153,12 @@ async fn racing_projectors_come_to_the_fold() {
     for seed in 0..4 {
         let world = World::new().await;
         world.patient("p-1", 40).await;
-        let (mut one, mut other) = (world.stream(), world.stream());
+        let (mut one, mut other) = (whole_stream(&world), whole_stream(&world));
         shuffle(&mut one, seed);
         shuffle(&mut other, seed + 100);
         let world = &world;
         let run = |stream: Vec<EventRecord>| async move {
-            let projector = world.projector();
+            let projector = projector(world);
             for records in stream.chunks(2) {
                 let response = projector.handle(batch(records.to_vec())).await.unwrap();
                 assert_eq!(failed(&response), None);
@@ -170,7 +175,10 @@ async fn a_check_in_recorded_late_is_sorted_by_when_it_occurred() {
     world.register("p-1").await;
     world.check_in("p-1", 9).await;
     world.check_in("p-1", 5).await;
-    world.projector().handle(batch(world.stream())).await.unwrap();
+    projector(&world)
+        .handle(batch(whole_stream(&world)))
+        .await
+        .unwrap();
     world.assert_complete(LIVE, "p-1").await;
     let versions: Vec<u64> = world
         .visible(LIVE, "p-1")
@@ -184,7 +192,7 @@ async fn a_check_in_recorded_late_is_sorted_by_when_it_occurred() {
 #[tokio::test]
 async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed() {
     let world = three_patients().await;
-    let stream = world.stream();
+    let stream = whole_stream(&world);
     let faulty = Faulty {
         inner: world.store(),
         no_rows: HashSet::from(["p-2".parse().unwrap()]),
@@ -196,7 +204,7 @@ async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed(
         .filter(|r| !format!("{:?}", r.change.keys).contains("p-2"))
         .cloned()
         .collect();
-    let projector = world.projector_on(world.log.clone(), faulty);
+    let projector = projector_on(&world, world.log.clone(), faulty);
     assert_eq!(failed(&projector.handle(batch(without_p2)).await.unwrap()), None);
     let response = projector.handle(batch(stream.clone())).await.unwrap();
     // Record 1 (of 0..) is p-2's registration: the first record of the patient that failed.
@@ -211,11 +219,11 @@ async fn rows_without_a_state_are_invisible() {
     let world = World::new().await;
     world.patient("p-1", 5).await;
     // The worker dies after the rows, before the state.
-    let rows = |upto: usize| world.stream()[..upto].to_vec();
-    world.projector().handle(batch(rows(3))).await.unwrap();
+    let rows = |upto: usize| whole_stream(&world)[..upto].to_vec();
+    projector(&world).handle(batch(rows(3))).await.unwrap();
     let before = world.visible(LIVE, "p-1").await;
     let state = world.state(LIVE, "p-1").await;
-    world.projector().handle(batch(rows(6))).await.unwrap();
+    projector(&world).handle(batch(rows(6))).await.unwrap();
     let store = world.store();
     projection::ProjectionStore::put_state(
         &store,
@@ -227,20 +235,23 @@ async fn rows_without_a_state_are_invisible() {
     .await
     .unwrap();
     assert_eq!(world.visible(LIVE, "p-1").await, before);
-    world.projector().handle(batch(world.stream())).await.unwrap();
+    projector(&world)
+        .handle(batch(whole_stream(&world)))
+        .await
+        .unwrap();
     world.assert_complete(LIVE, "p-1").await;
 }
 
 #[tokio::test]
 async fn a_lost_acknowledgement_is_harmless() {
     let world = three_patients().await;
-    let stream = world.stream();
+    let stream = whole_stream(&world);
     let faulty = Faulty {
         inner: world.store(),
         no_rows: HashSet::new(),
         no_answer: HashSet::from(["p-1".parse().unwrap()]),
     };
-    let projector = world.projector_on(world.log.clone(), faulty);
+    let projector = projector_on(&world, world.log.clone(), faulty);
     let response = projector.handle(batch(stream.clone())).await.unwrap();
     assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
     check(&world, [stream]).await;
@@ -249,8 +260,8 @@ async fn a_lost_acknowledgement_is_harmless() {
 #[tokio::test]
 async fn an_unreadable_event_table_fails_only_those_with_a_gap() {
     let world = three_patients().await;
-    let stream = world.stream();
-    let projector = world.projector_on(NoLog, world.store());
+    let stream = whole_stream(&world);
+    let projector = projector_on(&world, NoLog, world.store());
     // p-1's registration is missing.
     let response = projector.handle(batch(stream[1..].to_vec())).await.unwrap();
     assert_eq!(failed(&response), stream[3].change.sequence_number.as_deref());
@@ -261,8 +272,8 @@ async fn an_unreadable_event_table_fails_only_those_with_a_gap() {
 /// Delivers a stream in which p-1's event at `version` was made poison by `edit`, and expects p-1 quarantined
 /// there with `reason`, one notice without patient data, and the others complete.
 async fn check_poison(world: &World, version: u64, reason: &str) {
-    let projector = world.projector();
-    for records in world.stream().chunks(5) {
+    let projector = projector(world);
+    for records in whole_stream(world).chunks(5) {
         let inserts = records
             .iter()
             .filter(|record| record.event_name == "INSERT")
@@ -313,12 +324,11 @@ async fn poison_event_of_one_patient_leaves_the_others_flowing() {
         world.edit("p-1", 4, attribute, value).await;
         // The stream has the images from before the edit: only what is in the table is poison, so lose them.
         let poisoned = |record: &EventRecord| format!("{:?}", record.change.keys).contains("\"4\"");
-        let stream: Vec<_> = world
-            .stream()
+        let stream: Vec<_> = whole_stream(&world)
             .into_iter()
             .filter(|record| !poisoned(record))
             .collect();
-        let projector = world.projector();
+        let projector = projector(&world);
         for records in stream.chunks(5) {
             assert_eq!(
                 failed(&projector.handle(batch(records.to_vec())).await.unwrap()),
@@ -369,12 +379,11 @@ async fn a_removed_event_is_missed() {
     let world = three_patients().await;
     world.remove("p-1", 5).await;
     let p1_5 = |record: &EventRecord| format!("{:?}", record.change.keys).contains("\"5\"");
-    let stream: Vec<_> = world
-        .stream()
+    let stream: Vec<_> = whole_stream(&world)
         .into_iter()
         .filter(|r| !p1_5(r) || r.event_name == "REMOVE")
         .collect();
-    let response = world.projector().handle(batch(stream)).await.unwrap();
+    let response = projector(&world).handle(batch(stream)).await.unwrap();
     assert_eq!(failed(&response), None);
     let state = world.assert_is_fold(LIVE, "p-1").await;
     assert_eq!(state.applied, StreamVersion::new(4));
@@ -391,8 +400,8 @@ async fn a_patient_is_not_marked_while_the_queue_cannot_be_told() {
         ])
         .await;
     world.queue.failures.store(1, std::sync::atomic::Ordering::SeqCst);
-    let stream = world.stream();
-    let response = world.projector().handle(batch(stream.clone())).await.unwrap();
+    let stream = whole_stream(&world);
+    let response = projector(&world).handle(batch(stream.clone())).await.unwrap();
     assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
     assert_eq!(world.state(LIVE, "p-1").await.quarantine, None);
     check_poison(&world, 12, "invalid_envelope").await;
@@ -417,11 +426,10 @@ async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
     world
         .edit("p-1", 4, "schema_version", AttributeValue::N("99".to_owned()))
         .await;
-    let last = world
-        .stream()
+    let last = whole_stream(&world)
         .into_iter()
         .rfind(|record| record.event_name == "INSERT" && format!("{:?}", record.change.keys).contains("p-1"));
-    world.projector().handle(batch(last)).await.unwrap();
+    projector(&world).handle(batch(last)).await.unwrap();
     assert!(world.state(LIVE, "p-1").await.quarantine.is_some());
     let (store, queue) = (world.store(), &world.queue);
     let redrive = || async {
@@ -458,19 +466,18 @@ async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
 #[tokio::test]
 async fn changed_events_are_never_applied() {
     let world = three_patients().await;
-    check(&world, [world.stream()]).await;
+    check(&world, [whole_stream(&world)]).await;
     let before = world.state(LIVE, "p-1").await;
     world
         .edit("p-1", 11, "occurred_at", AttributeValue::S(at(99).to_string()))
         .await;
     world.remove("p-2", 6).await;
-    let changes: Vec<_> = world
-        .stream()
+    let changes: Vec<_> = whole_stream(&world)
         .into_iter()
         .filter(|record| record.event_name != "INSERT")
         .collect();
     assert_eq!(changes.len(), 2);
-    let response = world.projector().handle(batch(changes)).await.unwrap();
+    let response = projector(&world).handle(batch(changes)).await.unwrap();
     assert_eq!(failed(&response), None);
     assert_eq!(world.state(LIVE, "p-1").await, before);
     assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::new(6));
@@ -487,8 +494,8 @@ async fn a_record_without_a_usable_key_is_reported() {
             ])
             .await;
     }
-    let stream = world.stream();
-    let response = world.projector().handle(batch(stream.clone())).await.unwrap();
+    let stream = whole_stream(&world);
+    let response = projector(&world).handle(batch(stream.clone())).await.unwrap();
     assert_eq!(failed(&response), None);
     let expected: Vec<_> = stream
         .iter()
@@ -504,29 +511,29 @@ async fn a_record_without_a_usable_key_is_reported() {
 async fn a_record_without_a_sequence_number_fails_the_batch() {
     for number in [None, Some(String::new())] {
         let world = three_patients().await;
-        let mut stream = world.stream();
+        let mut stream = whole_stream(&world);
         stream[2].change.sequence_number = number;
-        world.projector().handle(batch(stream)).await.unwrap_err();
+        projector(&world).handle(batch(stream)).await.unwrap_err();
     }
 }
 
 #[tokio::test]
 async fn an_empty_batch_is_no_failure() {
     let world = World::new().await;
-    assert_eq!(failed(&world.projector().handle(batch([])).await.unwrap()), None);
+    assert_eq!(failed(&projector(&world).handle(batch([])).await.unwrap()), None);
 }
 
 #[tokio::test]
 async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     let world = three_patients().await;
-    let stream = world.stream();
+    let stream = whole_stream(&world);
     check(&world, [stream.clone()]).await;
     let building = begin_building(&world.store()).await.unwrap();
     assert_eq!(building, Generation::new(2));
     world.check_in("p-1", 50).await;
     world.patient("p-4", 2).await;
-    let new = world.stream()[stream.len()..].to_vec();
-    assert_eq!(failed(&world.projector().handle(batch(new)).await.unwrap()), None);
+    let new = whole_stream(&world)[stream.len()..].to_vec();
+    assert_eq!(failed(&projector(&world).handle(batch(new)).await.unwrap()), None);
     for patient in ["p-1", "p-4"] {
         world.assert_complete(LIVE, patient).await;
     }
@@ -540,7 +547,7 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
 #[tokio::test]
 async fn progress_tells_the_lag() {
     let world = three_patients().await;
-    check(&world, [world.stream()]).await;
+    check(&world, [whole_stream(&world)]).await;
     let progress = world.read_model.progress(LIVE).await.unwrap().unwrap();
     assert_eq!((progress.recorded_at, progress.applied_at), (at(10), at(1_000)));
 }

@@ -1,0 +1,150 @@
+//! The projector on the testbed, and faults.
+
+use std::collections::HashSet;
+
+use aws_lambda_events::dynamodb::{Event, EventRecord};
+use aws_lambda_events::streams::DynamoDbEventResponse;
+use domain::{EventShard, Generation, PatientId, PatientState, StreamEntry, StreamVersion, Timestamp};
+use event_log::{EventLog, EventTable, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
+use projection::{
+    PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
+};
+use projector::Projector;
+use read_model::{Control, Progress};
+use testbed::{Queue, World, at};
+
+pub(crate) fn projector(world: &World) -> Projector<EventTable, ProjectionTable, &Queue> {
+    projector_on(world, world.log.clone(), world.store())
+}
+
+pub(crate) fn projector_on<L, S>(world: &World, log: L, store: S) -> Projector<L, S, &Queue> {
+    Projector {
+        log,
+        store,
+        queue: &world.queue,
+        concurrency: 4,
+        clock: || at(1_000),
+    }
+}
+
+/// The whole stream of the event table.
+pub(crate) fn whole_stream(world: &World) -> Vec<EventRecord> {
+    let event: Event = serde_json::from_value(serde_json::json!({ "Records": world.stream(None) })).unwrap();
+    event.records
+}
+
+/// A batch of these records.
+pub(crate) fn batch(records: impl IntoIterator<Item = EventRecord>) -> Event {
+    let mut event = Event::default();
+    event.records.extend(records);
+    event
+}
+
+/// The record at which the stream is to be taken up again, if any.
+pub(crate) fn failed(response: &DynamoDbEventResponse) -> Option<&str> {
+    assert!(response.batch_item_failures.len() <= 1);
+    response
+        .batch_item_failures
+        .first()
+        .map(|failure| failure.item_identifier.as_deref().unwrap())
+}
+
+/// The read model's table, with faults.
+pub(crate) struct Faulty {
+    pub(crate) inner: ProjectionTable,
+    /// Patients whose rows cannot be put.
+    pub(crate) no_rows: HashSet<PatientId>,
+    /// Patients whose state is put, but whose acknowledgement is lost.
+    pub(crate) no_answer: HashSet<PatientId>,
+}
+
+fn fault() -> ProjectionUnavailable {
+    ProjectionUnavailable("a fault was injected".into())
+}
+
+impl ProjectionStore for Faulty {
+    async fn states(
+        &self,
+        generation: Generation,
+        patients: &[PatientId],
+    ) -> Result<Vec<Option<PatientState>>, ProjectionUnavailable> {
+        self.inner.states(generation, patients).await
+    }
+
+    async fn put_rows(
+        &self,
+        generation: Generation,
+        rows: &[PatientRow],
+    ) -> Result<(), ProjectionUnavailable> {
+        if rows.iter().any(|row| self.no_rows.contains(&row.patient_id)) {
+            return Err(fault());
+        }
+        self.inner.put_rows(generation, rows).await
+    }
+
+    async fn put_state(
+        &self,
+        generation: Generation,
+        patient: &PatientId,
+        expected: StreamVersion,
+        state: &PatientState,
+    ) -> Result<(), PutStateError> {
+        self.inner.put_state(generation, patient, expected, state).await?;
+        if self.no_answer.contains(patient) {
+            Err(fault().into())
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
+        self.inner.control().await
+    }
+
+    async fn put_control(
+        &self,
+        expected: Option<&Control>,
+        control: &Control,
+    ) -> Result<(), PutControlError> {
+        self.inner.put_control(expected, control).await
+    }
+
+    async fn put_progress(
+        &self,
+        generation: Generation,
+        progress: &Progress,
+    ) -> Result<(), ProjectionUnavailable> {
+        self.inner.put_progress(generation, progress).await
+    }
+}
+
+/// An event table that is never there.
+pub(crate) struct NoLog;
+
+impl EventLog for NoLog {
+    async fn read(
+        &self,
+        _: &PatientId,
+        _: StreamVersion,
+        _: u16,
+    ) -> Result<Vec<StreamEntry>, LogUnavailable> {
+        Err(LogUnavailable("a fault was injected".into()))
+    }
+
+    async fn head(&self, _: &PatientId) -> Result<StreamVersion, LogUnavailable> {
+        Err(LogUnavailable("a fault was injected".into()))
+    }
+
+    async fn scan(&self, _: Segment, _: Option<LogPosition>) -> Result<LogPage<StreamEntry>, LogUnavailable> {
+        Err(LogUnavailable("a fault was injected".into()))
+    }
+
+    async fn recorded_since(
+        &self,
+        _: EventShard,
+        _: Timestamp,
+        _: Option<LogPosition>,
+    ) -> Result<LogPage<RecordedKey>, LogUnavailable> {
+        Err(LogUnavailable("a fault was injected".into()))
+    }
+}

@@ -1,0 +1,119 @@
+//! Where the tables are.
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::config::Credentials;
+use event_log::EventTable;
+use projection::{ProjectionTable, QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
+use read_model::ReadModelTable;
+
+/// Which system to work on. Without `--endpoint-url`, the usual AWS variables and profile decide.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Target {
+    /// Where DynamoDB is, such as the address that `local` prints. On 127.0.0.1 no credentials are needed.
+    #[arg(long, global = true, value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// The event table.
+    #[arg(
+        long,
+        global = true,
+        env = "EVENT_TABLE",
+        default_value = "checkin-events",
+        value_name = "NAME"
+    )]
+    event_table: String,
+    /// The read model's table.
+    #[arg(
+        long,
+        global = true,
+        env = "READ_MODEL_TABLE",
+        default_value = "checkin-read-model",
+        value_name = "NAME"
+    )]
+    read_model_table: String,
+    /// The queue that is told about events which can't be applied. Without it they are only listed.
+    #[arg(long, global = true, env = "QUARANTINE_QUEUE_URL", value_name = "URL")]
+    quarantine_queue_url: Option<String>,
+}
+
+/// The tables and the queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    pub(crate) log: EventTable,
+    pub(crate) store: ProjectionTable,
+    pub(crate) read_model: ReadModelTable,
+    pub(crate) queue: Queue,
+}
+
+/// The quarantine queue, if there is one to be told.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue(Option<SqsQuarantineQueue>);
+
+impl QuarantineQueue for Queue {
+    async fn put(&self, notice: &QuarantineNotice) -> Result<(), QueueUnavailable> {
+        match &self.0 {
+            Some(queue) => queue.put(notice).await,
+            // The report lists every quarantined patient.
+            None => Ok(()),
+        }
+    }
+}
+
+impl Target {
+    /// Connects; nothing is sent yet.
+    pub(crate) async fn connect(self) -> Connection {
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(runtime::clients::http_client());
+        if let Some(url) = self.endpoint_url {
+            if is_loopback(&url) {
+                let anyone = Credentials::new("local", "local", None, None, "loopback");
+                loader = loader
+                    .credentials_provider(anyone)
+                    .region(Region::new("us-east-1"));
+            }
+            loader = loader.endpoint_url(url);
+        }
+        let config = loader.load().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let queue = self
+            .quarantine_queue_url
+            .map(|url| SqsQuarantineQueue::new(aws_sdk_sqs::Client::new(&config), url));
+        Connection {
+            log: EventTable::new(dynamodb.clone(), self.event_table),
+            store: ProjectionTable::new(dynamodb.clone(), self.read_model_table.clone()),
+            read_model: ReadModelTable::new(dynamodb, self.read_model_table),
+            queue: Queue(queue),
+        }
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let authority = url.split("://").nth(1).unwrap_or(url);
+    let host = authority.split(['/', ':']).next().unwrap_or_default();
+    host == "localhost"
+        || host
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_needs_no_credentials() {
+        for url in [
+            "http://127.0.0.1:8000",
+            "http://localhost:8000/",
+            "http://127.0.0.1",
+        ] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in [
+            "https://dynamodb.eu-central-1.amazonaws.com",
+            "http://127.0.0.1.example.com",
+            "",
+        ] {
+            assert!(!is_loopback(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What generations there are, and how far they have come.
+
+use std::collections::BTreeMap;
+
+use domain::{Generation, ListingShard, PatientId, StreamVersion, Timestamp};
+use event_log::{EventLog, LogUnavailable};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use read_model::{ReadModelStore, ReadModelUnavailable};
+use serde::Serialize;
+
+use crate::catch_up::recorded_since;
+
+/// Index entries that are read at once.
+const PAGE: u16 = 500;
+/// Calls under way at once.
+const CONCURRENCY: usize = 16;
+/// How far back to look for patients that no generation knows yet: a stream keeps its records for 24 hours
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>), so a projector that is
+/// further behind has lost some, which a reconcile repairs.
+const RETENTION_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+/// What generations there are, and how far they have come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The active generation, the one that is being built and the previous one, as far as there are any.
+    pub generations: Vec<GenerationStatus>,
+    /// The events, compared with the active generation.
+    pub events: EventStatus,
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationStatus {
+    /// Its number.
+    pub generation: Generation,
+    /// `active`, `building` or `previous`.
+    pub role: &'static str,
+    /// Registered patients.
+    pub patients: u64,
+    /// Check-ins that readers see.
+    pub checkins: u64,
+    /// Events applied.
+    pub applied: u64,
+    /// Patients that wait for a redrive.
+    pub quarantined: u64,
+}
+
+/// The events, compared with the active generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventStatus {
+    /// Events of all patients that were looked at.
+    pub total: u64,
+    /// Events that are not applied.
+    pub lag: u64,
+    /// Patients with such events.
+    pub patients_behind: u64,
+}
+
+/// Why there is no status. Retry.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The event table can't be read.
+    #[error(transparent)]
+    Log(#[from] LogUnavailable),
+    /// The read model can't be read.
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelUnavailable),
+}
+
+/// Looks at every patient of every generation, and at the head of every stream.
+///
+/// # Errors
+/// [`StatusError`]
+pub async fn status(
+    log: &impl EventLog,
+    read_model: &impl ReadModelStore,
+    now: Timestamp,
+) -> Result<Status, StatusError> {
+    let control = read_model.control().await?;
+    let mut patients = BTreeMap::new();
+    let mut generations = Vec::new();
+    if let Some(control) = control {
+        let roles = [
+            (Some(control.active), "active"),
+            (control.building, "building"),
+            (control.previous, "previous"),
+        ];
+        for (generation, role) in roles {
+            let Some(generation) = generation else { continue };
+            let (status, applied) = look_at(read_model, generation, role).await?;
+            generations.push(status);
+            if role == "active" {
+                patients = applied;
+            }
+        }
+    }
+    for patient in recorded_since(log, now.plus_millis(-RETENTION_MILLIS)).await? {
+        patients.entry(patient).or_insert(StreamVersion::EMPTY);
+    }
+    let heads: Vec<(StreamVersion, StreamVersion)> = stream::iter(&patients)
+        .map(|(patient, applied)| async move { log.head(patient).await.map(|head| (head, *applied)) })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let events = EventStatus {
+        total: heads.iter().map(|(head, _)| head.get()).sum(),
+        lag: heads.iter().map(|(head, applied)| applied.behind(*head)).sum(),
+        patients_behind: heads
+            .iter()
+            .map(|(head, applied)| u64::from(applied < head))
+            .sum(),
+    };
+    Ok(Status { generations, events })
+}
+
+async fn look_at(
+    read_model: &impl ReadModelStore,
+    generation: Generation,
+    role: &'static str,
+) -> Result<(GenerationStatus, BTreeMap<PatientId, StreamVersion>), ReadModelUnavailable> {
+    let mut status = GenerationStatus {
+        generation,
+        role,
+        patients: 0,
+        checkins: 0,
+        applied: 0,
+        quarantined: 0,
+    };
+    let mut patients = BTreeMap::new();
+    for shard in ListingShard::all() {
+        let mut after: Option<String> = None;
+        loop {
+            let page = read_model
+                .recent(generation, shard, after.as_deref(), PAGE)
+                .await?;
+            after = page.items.last().map(|entry| entry.recent_key.clone());
+            for entry in page.items {
+                status.applied += entry.state.applied.get();
+                status.quarantined += u64::from(entry.state.quarantine.is_some());
+                if let Some(patient) = &entry.state.patient {
+                    status.patients += 1;
+                    status.checkins += patient.checkin_count;
+                }
+                patients.insert(entry.patient_id, entry.state.applied);
+            }
+            if !page.more || after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok((status, patients))
+}
