@@ -44,7 +44,7 @@ pub struct StoredEvent {
     pub schema_version: u32,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// When it was appended. Never before that of the event before it.
+    /// When it was appended. Never before `occurred_at`, nor before that of the event before it.
     pub recorded_at: Timestamp,
     /// The occasion that it belongs to.
     pub correlation_id: CorrelationId,
