@@ -3,8 +3,11 @@
 //! `local` runs on it, and so do the tests: the real SDK against a real HTTP endpoint, no Docker, no JVM.
 //! It is never linked into a service that is deployed.
 
+pub mod stream;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use dynoxide::Database;
@@ -54,14 +57,25 @@ pub enum EmbeddedError {
         /// What the database said.
         reason: String,
     },
-    /// No port on loopback can be had.
-    #[error("cannot listen on loopback")]
-    Listen(#[source] std::io::Error),
+    /// The port on loopback can't be had. Choose another, or 0.
+    #[error("cannot listen on 127.0.0.1:{port}")]
+    Listen {
+        /// The port that was asked for; 0 means any.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
+
+/// The database's file could not be read. Try again.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the database: {0}")]
+pub struct Unreadable(String);
 
 /// A running embedded DynamoDB. Dropping it stops the endpoint.
 pub struct EmbeddedDynamoDb {
     database: Database,
+    appended: AppendedEvents,
     address: SocketAddr,
     server: JoinHandle<()>,
     _temporary: Option<tempfile::TempDir>,
@@ -74,18 +88,32 @@ impl EmbeddedDynamoDb {
     /// # Errors
     /// [`EmbeddedError`]: show it to whoever chose the folder.
     pub async fn start(folder: &Path, durability: Durability) -> Result<EmbeddedDynamoDb, EmbeddedError> {
+        EmbeddedDynamoDb::start_on(0, folder, durability).await
+    }
+
+    /// Like [`EmbeddedDynamoDb::start`], on this port of loopback; 0 lets the system choose.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`]: show it to whoever chose the port and the folder.
+    pub async fn start_on(
+        port: u16,
+        folder: &Path,
+        durability: Durability,
+    ) -> Result<EmbeddedDynamoDb, EmbeddedError> {
         std::fs::create_dir_all(folder).map_err(|source| EmbeddedError::Folder {
             folder: folder.to_owned(),
             source,
         })?;
-        let database = open(folder, durability)?;
-        let listener = TcpListener::bind("127.0.0.1:0")
+        let cannot_listen = |source| EmbeddedError::Listen { port, source };
+        let listener = TcpListener::bind(("127.0.0.1", port))
             .await
-            .map_err(EmbeddedError::Listen)?;
-        let address = listener.local_addr().map_err(EmbeddedError::Listen)?;
+            .map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let (database, appended) = open(folder, durability)?;
         let server = tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
         Ok(EmbeddedDynamoDb {
             database,
+            appended,
             address,
             server,
             _temporary: None,
@@ -123,6 +151,46 @@ impl EmbeddedDynamoDb {
     pub fn database(&self) -> &Database {
         &self.database
     }
+
+    /// A count of the events, for showing it every second: it costs what was appended since the last time.
+    #[must_use]
+    pub fn appended_events(&self) -> AppendedEvents {
+        self.appended.clone()
+    }
+}
+
+/// Counts the events that were ever appended to the event table, by its stream: the embedded DynamoDB never
+/// drops a stream record. It reads on a connection of its own, so no writer waits for it.
+#[derive(Debug, Clone)]
+pub struct AppendedEvents(Arc<Mutex<Appended>>);
+
+#[derive(Debug)]
+struct Appended {
+    connection: rusqlite::Connection,
+    counted_to: i64,
+    count: u64,
+}
+
+impl AppendedEvents {
+    /// How many there are now.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: the number will be there the next time.
+    pub fn count(&self) -> Result<u64, Unreadable> {
+        let mut appended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (new, last): (u64, Option<i64>) = appended
+            .connection
+            .query_row(
+                "SELECT COUNT(*), MAX(id) FROM _stream_records
+                 WHERE id > ?1 AND table_name = ?2 AND event_name = 'INSERT'",
+                (appended.counted_to, EVENT_TABLE),
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .map_err(|error| Unreadable(error.to_string()))?;
+        appended.count += new;
+        appended.counted_to = last.unwrap_or(appended.counted_to);
+        Ok(appended.count)
+    }
 }
 
 impl Drop for EmbeddedDynamoDb {
@@ -147,7 +215,7 @@ pub fn client(endpoint_url: &str) -> aws_sdk_dynamodb::Client {
     )
 }
 
-fn open(folder: &Path, durability: Durability) -> Result<Database, EmbeddedError> {
+fn open(folder: &Path, durability: Durability) -> Result<(Database, AppendedEvents), EmbeddedError> {
     let failed = |reason: String| EmbeddedError::Database {
         folder: folder.to_owned(),
         reason,
@@ -179,14 +247,20 @@ fn open(folder: &Path, durability: Durability) -> Result<Database, EmbeddedError
             .create_table(request)
             .map_err(|e| failed(e.to_string()))?;
     }
-    index_stream_records(path).map_err(|e| failed(e.to_string()))?;
-    Ok(database)
+    let connection = rusqlite::Connection::open(path).map_err(|e| failed(e.to_string()))?;
+    index_stream_records(&connection).map_err(|e| failed(e.to_string()))?;
+    let appended = AppendedEvents(Arc::new(Mutex::new(Appended {
+        connection,
+        counted_to: 0,
+        count: 0,
+    })));
+    Ok((database, appended))
 }
 
 /// Without this index every write to a table with a stream looks through all its stream records for the
 /// highest sequence number, so that writing slows down as the stream grows.
-fn index_stream_records(path: &str) -> rusqlite::Result<()> {
-    rusqlite::Connection::open(path)?.execute_batch(
+fn index_stream_records(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
         "CREATE INDEX IF NOT EXISTS by_sequence_number
          ON _stream_records (table_name, CAST(sequence_number AS INTEGER))",
     )

@@ -1,0 +1,434 @@
+//! A Lambda function on this machine: processes that are started, invoked and ended as Lambda would.
+//!
+//! Each instance is one process with a Runtime API of its own, and has one invocation at a time. A process that
+//! ends, takes too long or is killed fails its invocation with a function error and is replaced.
+//!
+//! Deliberately absent: throttling. An invocation that finds all instances busy waits for one.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use runtime::clock::Clock;
+use serde::Deserialize;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::request_ids::RequestIds;
+use crate::runtime_api::{Call, Invocation, RuntimeApi};
+use crate::stopping::Stopping;
+
+/// How long a process may take until it asks for its first invocation, as on Lambda.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a process has to end by itself once it was asked to.
+const GRACE: Duration = Duration::from_secs(2);
+/// The wait before a process that could not start up is started again doubles from the first to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// What a function is made of.
+#[derive(Debug, Clone)]
+pub struct FunctionDefinition {
+    /// The function's name.
+    pub name: &'static str,
+    /// The program to run.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its whole environment, apart from what the runtime adds: nothing of ours leaks in.
+    pub environment: Vec<(&'static str, String)>,
+    /// The file that its output is added to.
+    pub log: PathBuf,
+    /// How long an invocation may take.
+    pub timeout: Duration,
+    /// How many invocations can run at a time: 1 or more.
+    pub instances: usize,
+}
+
+/// Why an invocation has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// A function error. Retry or give up, by the rules of whoever invokes.
+    #[error("{function} {failure}")]
+    FunctionError {
+        /// Which function.
+        function: &'static str,
+        /// What happened.
+        failure: FunctionFailure,
+    },
+    /// `local` is ending. Whatever is not done yet is done after the next start.
+    #[error("{function} is being stopped")]
+    Stopping {
+        /// Which function.
+        function: &'static str,
+    },
+}
+
+/// What happened to an invocation, for people to read.
+#[derive(Debug, Clone)]
+pub enum FunctionFailure {
+    /// The function said so itself.
+    Reported(String),
+    /// Its process ended, by itself or killed.
+    Ended(ExitStatus),
+    /// It took longer than it may; the process was killed.
+    TimedOut(Duration),
+    /// No process could be started.
+    NotStarted(String),
+}
+
+impl fmt::Display for FunctionFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FunctionFailure::Reported(message) => write!(f, "failed: {message}"),
+            FunctionFailure::Ended(status) => write!(f, "ended ({status})"),
+            FunctionFailure::TimedOut(limit) => write!(f, "took longer than {} s", limit.as_secs_f32()),
+            FunctionFailure::NotStarted(reason) => write!(f, "cannot be started: {reason}"),
+        }
+    }
+}
+
+struct Request {
+    payload: Bytes,
+    result: oneshot::Sender<Result<Bytes, FunctionFailure>>,
+}
+
+type Requests = Arc<Mutex<mpsc::Receiver<Request>>>;
+
+/// A running function.
+#[derive(Debug)]
+pub struct Function {
+    name: &'static str,
+    requests: mpsc::Sender<Request>,
+    stop: watch::Sender<bool>,
+    instances: Mutex<JoinSet<()>>,
+}
+
+impl Function {
+    /// Starts the function's processes. Whether they do start up shows in the first invocation.
+    #[must_use]
+    pub fn start(definition: FunctionDefinition, clock: Clock) -> Function {
+        let name = definition.name;
+        let (sender, requests) = mpsc::channel(1_000);
+        let (stop, stopping) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            request_ids: RequestIds::new(name, clock()),
+            definition,
+            requests: Arc::new(Mutex::new(requests)),
+            clock,
+        });
+        let mut instances = JoinSet::new();
+        for _ in 0..shared.definition.instances {
+            instances.spawn(run_instance(shared.clone(), Stopping::new(stopping.clone())));
+        }
+        Function {
+            name,
+            requests: sender,
+            stop,
+            instances: Mutex::new(instances),
+        }
+    }
+
+    /// Invokes the function and waits for its result.
+    ///
+    /// # Errors
+    /// [`InvokeError`]; after a function error it is unknown how much was done.
+    pub async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let stopping = || InvokeError::Stopping { function: self.name };
+        let (result, answer) = oneshot::channel();
+        self.requests
+            .send(Request { payload, result })
+            .await
+            .map_err(|_| stopping())?;
+        answer
+            .await
+            .map_err(|_| stopping())?
+            .map_err(|failure| InvokeError::FunctionError {
+                function: self.name,
+                failure,
+            })
+    }
+
+    /// Ends the processes, and waits until they are gone: at most two seconds.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let mut instances = self.instances.lock().await;
+        while instances.join_next().await.is_some() {}
+    }
+}
+
+struct Shared {
+    definition: FunctionDefinition,
+    requests: Requests,
+    request_ids: RequestIds,
+    clock: Clock,
+}
+
+/// Keeps one instance running until it is told to stop.
+async fn run_instance(shared: Arc<Shared>, mut stopping: Stopping) {
+    let name = shared.definition.name;
+    let (mut backoff, longest) = BACKOFF;
+    loop {
+        let failure = match Sandbox::start(&shared).await {
+            Err(error) => StartFailed(FunctionFailure::NotStarted(error.to_string())),
+            Ok(mut sandbox) => {
+                tracing::info!(function = name, pid = sandbox.child.id(), "started");
+                let failure = tokio::select! {
+                    biased;
+                    () = stopping.wait() => {
+                        sandbox.stop().await;
+                        return;
+                    }
+                    failure = serve(&mut sandbox, &shared) => failure,
+                };
+                sandbox.kill().await;
+                failure
+            }
+        };
+        match failure {
+            Failed(failure) => {
+                tracing::warn!(function = name, %failure, "restarting");
+                backoff = BACKOFF.0;
+            }
+            StartFailed(failure) => {
+                tracing::error!(function = name, %failure, "did not start up");
+                // Whoever waits is told, as Lambda does; who invokes after this waits for the next start.
+                if let Ok(mut requests) = shared.requests.try_lock()
+                    && let Ok(request) = requests.try_recv()
+                {
+                    let _ = request.result.send(Err(failure));
+                }
+                if timeout(backoff, stopping.wait()).await.is_ok() {
+                    return;
+                }
+                backoff = longest.min(backoff * 2);
+            }
+        }
+    }
+}
+
+/// How the life of a process ended.
+enum SandboxEnd {
+    /// Before it asked for its first invocation.
+    StartFailed(FunctionFailure),
+    /// After.
+    Failed(FunctionFailure),
+}
+use SandboxEnd::{Failed, StartFailed};
+
+/// Hands invocations to the process until that ends.
+async fn serve(sandbox: &mut Sandbox, shared: &Shared) -> SandboxEnd {
+    if let Err(failure) = sandbox.starts_up().await {
+        return StartFailed(failure);
+    }
+    loop {
+        let request = tokio::select! {
+            biased;
+            failure = sandbox.ends() => return Failed(failure),
+            request = next_request(&shared.requests) => request,
+        };
+        // The sender lives as long as the function.
+        let Some(request) = request else {
+            std::future::pending().await
+        };
+        let limit = shared.definition.timeout;
+        let deadline = (shared.clock)().plus_millis(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+        let invocation = Invocation {
+            request_id: shared.request_ids.next().to_string(),
+            deadline,
+            function_arn: format!(
+                "arn:aws:lambda:{}:000000000000:function:{}",
+                embedded::REGION,
+                shared.definition.name
+            ),
+            payload: request.payload,
+        };
+        let result = timeout(limit, sandbox.invoke(invocation))
+            .await
+            .unwrap_or(Err(FunctionFailure::TimedOut(limit)));
+        let end = match &result {
+            Ok(_) | Err(FunctionFailure::Reported(_)) => None,
+            Err(failure) => Some(failure.clone()),
+        };
+        // A caller that is gone does not undo what was done.
+        let _ = request.result.send(result);
+        if let Some(failure) = end {
+            return Failed(failure);
+        }
+    }
+}
+
+async fn next_request(requests: &Requests) -> Option<Request> {
+    requests.lock().await.recv().await
+}
+
+/// One process and its Runtime API.
+struct Sandbox {
+    child: Child,
+    api: RuntimeApi,
+    /// The process's request for its next invocation.
+    waiting: Option<oneshot::Sender<Invocation>>,
+}
+
+impl Sandbox {
+    async fn start(shared: &Shared) -> std::io::Result<Sandbox> {
+        let definition = &shared.definition;
+        let api = RuntimeApi::start().await?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&definition.log)?;
+        let (key, secret) = embedded::CREDENTIALS;
+        let child = Command::new(&definition.program)
+            .args(&definition.arguments)
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", api.address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", definition.name)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env(
+                "AWS_LAMBDA_LOG_GROUP_NAME",
+                format!("/aws/lambda/{}", definition.name),
+            )
+            .env(
+                "AWS_LAMBDA_LOG_STREAM_NAME",
+                format!("local/{}", api.address.port()),
+            )
+            .env("AWS_REGION", embedded::REGION)
+            .env("AWS_ACCESS_KEY_ID", key)
+            .env("AWS_SECRET_ACCESS_KEY", secret)
+            .envs(definition.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C in a terminal goes to the whole foreground group: it must reach only us, who then end
+            // the processes in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Sandbox {
+            child,
+            api,
+            waiting: None,
+        })
+    }
+
+    /// Waits for the process to ask for its first invocation.
+    async fn starts_up(&mut self) -> Result<(), FunctionFailure> {
+        timeout(INIT_TIMEOUT, self.asks_for_next())
+            .await
+            .unwrap_or(Err(FunctionFailure::TimedOut(INIT_TIMEOUT)))
+    }
+
+    async fn asks_for_next(&mut self) -> Result<(), FunctionFailure> {
+        while self.waiting.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            self.call(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the process to end while it has no invocation.
+    async fn ends(&mut self) -> FunctionFailure {
+        loop {
+            if let Err(failure) = self.call(None).await {
+                return failure;
+            }
+        }
+    }
+
+    /// Hands an invocation to the process and waits for the result.
+    async fn invoke(&mut self, invocation: Invocation) -> Result<Bytes, FunctionFailure> {
+        self.asks_for_next().await?;
+        let request_id = invocation.request_id.clone();
+        if let Some(waiting) = self.waiting.take() {
+            // If the process has just gone, its end is the next thing seen.
+            let _ = waiting.send(invocation);
+        }
+        loop {
+            if let Some(result) = self.call(Some(&request_id)).await? {
+                return result;
+            }
+        }
+    }
+
+    /// Answers one call of the process, or fails because it ended. `Some` if the call was the result of the
+    /// invocation `running`.
+    #[allow(
+        clippy::type_complexity,
+        reason = "outer: is there still a process; inner: what came of the invocation"
+    )]
+    async fn call(
+        &mut self,
+        running: Option<&str>,
+    ) -> Result<Option<Result<Bytes, FunctionFailure>>, FunctionFailure> {
+        let call = tokio::select! {
+            // What the process said before it ended counts.
+            biased;
+            Some(call) = self.api.calls.recv() => call,
+            ended = self.child.wait() => {
+                return Err(ended.map_or_else(
+                    |error| FunctionFailure::NotStarted(error.to_string()),
+                    FunctionFailure::Ended,
+                ));
+            }
+        };
+        Ok(match call {
+            Call::Next(waiting) => {
+                self.waiting = Some(waiting);
+                None
+            }
+            Call::Response {
+                request_id,
+                payload,
+                known,
+            } => {
+                let is_known = running == Some(request_id.as_str());
+                let _ = known.send(is_known);
+                is_known.then_some(Ok(payload))
+            }
+            Call::Error {
+                request_id,
+                report,
+                known,
+            } => {
+                let is_known = running == Some(request_id.as_str());
+                let _ = known.send(is_known);
+                is_known.then(|| Err(FunctionFailure::Reported(error_message(&report))))
+            }
+            Call::InitError { report } => return Err(FunctionFailure::Reported(error_message(&report))),
+        })
+    }
+
+    /// Asks the process to end; kills it if it does not.
+    async fn stop(mut self) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
+            // If it is gone already, that is what we want.
+            && rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok()
+            && timeout(GRACE, self.child.wait()).await.is_ok()
+        {
+            return;
+        }
+        self.kill().await;
+    }
+
+    async fn kill(&mut self) {
+        // It fails only if the process has ended already.
+        let _ = self.child.kill().await;
+    }
+}
+
+/// What a function reports of an error: `{"errorMessage": …, "errorType": …}`.
+fn error_message(report: &[u8]) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Report {
+        error_message: String,
+    }
+    serde_json::from_slice::<Report>(report)
+        .map_or_else(|_| "no reason given".to_owned(), |report| report.error_message)
+}

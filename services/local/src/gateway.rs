@@ -1,0 +1,247 @@
+//! The HTTP front: what API Gateway does between a client and a function, for a REST API with Lambda proxy
+//! integration (<https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html>).
+//!
+//! Deliberately absent: the routes. Every request goes to the function, which knows them. On AWS the gateway knows
+//! them too, and what it refuses by itself is refused in the same way by the function.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use domain::Timestamp;
+use runtime::clock::Clock;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::function::{Function, InvokeError};
+use crate::request_ids::RequestIds;
+use crate::runtime_api::MAX_PAYLOAD_BYTES;
+use crate::stopping::Stopping;
+
+/// How long a client waits for the function at most, as on API Gateway.
+const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
+/// How large the body of a request can be, in bytes: the event around it has to fit into an invocation too.
+const MAX_BODY_BYTES: usize = MAX_PAYLOAD_BYTES - 64 * 1024;
+
+/// Serves `function` on `listener` until it is told to stop; requests that were begun are answered.
+pub(crate) async fn run(
+    listener: TcpListener,
+    function: Arc<Function>,
+    clock: Clock,
+    mut stopping: Stopping,
+) {
+    let request_ids = RequestIds::new("request", clock());
+    let gateway = Arc::new(Gateway {
+        function,
+        clock,
+        request_ids,
+    });
+    let routes = Router::new().fallback(handle).with_state(gateway);
+    let stop = async move { stopping.wait().await };
+    // It does not fail once it listens.
+    let _ = axum::serve(listener, routes).with_graceful_shutdown(stop).await;
+}
+
+struct Gateway {
+    function: Arc<Function>,
+    clock: Clock,
+    request_ids: RequestIds,
+}
+
+async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
+    };
+    let request_id = gateway.request_ids.next().to_string();
+    let Ok(event) = serde_json::to_vec(&event(&parts, &body, &request_id, (gateway.clock)())) else {
+        return plain(StatusCode::BAD_REQUEST, "Bad Request");
+    };
+    if event.len() > MAX_PAYLOAD_BYTES {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
+    }
+    match timeout(INTEGRATION_TIMEOUT, gateway.function.invoke(event.into())).await {
+        Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+        Ok(Err(InvokeError::Stopping { .. })) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+        }
+        Ok(Err(error @ InvokeError::FunctionError { .. })) => {
+            tracing::warn!(error = %runtime::telemetry::chain(&error), request_id, "request failed");
+            plain(StatusCode::BAD_GATEWAY, "Internal server error")
+        }
+        Ok(Ok(answer)) => response(&answer).unwrap_or_else(|reason| {
+            tracing::error!(%reason, request_id, "malformed proxy response");
+            plain(StatusCode::BAD_GATEWAY, "Internal server error")
+        }),
+    }
+}
+
+fn plain(status: StatusCode, message: &str) -> Response {
+    let body = serde_json::json!({ "message": message }).to_string();
+    (status, [("content-type", "application/json")], body).into_response()
+}
+
+/// Values by name, in one or in several forms. An absent one is `null`, as in API Gateway.
+type Single = Option<BTreeMap<String, String>>;
+type Multi = Option<BTreeMap<String, Vec<String>>>;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProxyEvent<'a> {
+    resource: &'a str,
+    path: &'a str,
+    http_method: &'a str,
+    headers: Single,
+    multi_value_headers: Multi,
+    query_string_parameters: Single,
+    multi_value_query_string_parameters: Multi,
+    path_parameters: Single,
+    stage_variables: Single,
+    request_context: RequestContext<'a>,
+    body: Option<String>,
+    is_base64_encoded: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext<'a> {
+    account_id: &'a str,
+    api_id: &'a str,
+    resource_path: &'a str,
+    path: &'a str,
+    http_method: &'a str,
+    stage: &'a str,
+    protocol: &'a str,
+    request_id: &'a str,
+    request_time_epoch: i64,
+    identity: Identity<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity<'a> {
+    source_ip: &'a str,
+    user_agent: Option<&'a str>,
+}
+
+/// The event of one request. The path is as the client sent it; query parameters are decoded.
+fn event<'a>(parts: &'a Parts, body: &[u8], request_id: &'a str, now: Timestamp) -> ProxyEvent<'a> {
+    let path = parts.uri.path();
+    let proxy = path.strip_prefix('/').filter(|rest| !rest.is_empty());
+    let resource = if proxy.is_some() { "/{proxy+}" } else { "/" };
+    let headers = parts.headers.iter().map(|(name, value)| {
+        (
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )
+    });
+    let (headers, multi_value_headers) = by_name(headers);
+    let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned();
+    let (query_string_parameters, multi_value_query_string_parameters) = by_name(query);
+    let user_agent = parts
+        .headers
+        .get("user-agent")
+        .and_then(|value| value.to_str().ok());
+    // No binary media types are configured, so a body is text.
+    let body = (!body.is_empty()).then(|| String::from_utf8_lossy(body).into_owned());
+    ProxyEvent {
+        resource,
+        path,
+        http_method: parts.method.as_str(),
+        headers,
+        multi_value_headers,
+        query_string_parameters,
+        multi_value_query_string_parameters,
+        path_parameters: proxy.map(|rest| BTreeMap::from([("proxy".to_owned(), rest.to_owned())])),
+        stage_variables: None,
+        request_context: RequestContext {
+            account_id: "000000000000",
+            api_id: "local",
+            resource_path: resource,
+            path,
+            http_method: parts.method.as_str(),
+            stage: "local",
+            protocol: "HTTP/1.1",
+            request_id,
+            request_time_epoch: now.unix_millis(),
+            identity: Identity {
+                source_ip: "127.0.0.1",
+                user_agent,
+            },
+        },
+        body,
+        is_base64_encoded: false,
+    }
+}
+
+/// The last value of each name, and all values of each name.
+fn by_name(pairs: impl Iterator<Item = (String, String)>) -> (Single, Multi) {
+    let mut multi: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in pairs {
+        multi.entry(name).or_default().push(value);
+    }
+    if multi.is_empty() {
+        return (None, None);
+    }
+    let single = multi
+        .iter()
+        .filter_map(|(name, values)| Some((name.clone(), values.last()?.clone())))
+        .collect();
+    (Some(single), Some(multi))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProxyResponse {
+    status_code: u16,
+    #[serde(default)]
+    headers: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    multi_value_headers: Option<BTreeMap<String, Vec<String>>>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+/// The response that a function's answer describes. A name that is in both kinds of headers counts in the one of
+/// many values.
+fn response(answer: &[u8]) -> Result<Response, runtime::BoxError> {
+    let answer: ProxyResponse = serde_json::from_slice(answer)?;
+    let body = answer.body.unwrap_or_default();
+    let body = if answer.is_base64_encoded {
+        Bytes::from(STANDARD.decode(body)?)
+    } else {
+        Bytes::from(body)
+    };
+    let mut response = Response::builder()
+        .status(StatusCode::from_u16(answer.status_code)?)
+        .body(Body::from(body))?;
+    let headers = response.headers_mut();
+    for (name, value) in answer.headers.into_iter().flatten() {
+        headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+    }
+    for (name, values) in answer.multi_value_headers.into_iter().flatten() {
+        let name = HeaderName::try_from(name)?;
+        headers.remove(&name);
+        for value in values {
+            headers.append(name.clone(), HeaderValue::try_from(value)?);
+        }
+    }
+    // These are about the connection, which is ours.
+    for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    Ok(response)
+}

@@ -1,0 +1,135 @@
+//! The schedule: EventBridge's scheduled events, sent to a function at a fixed rate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::Timestamp;
+use runtime::clock::Clock;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::function::{Function, InvokeError};
+use crate::options::Period;
+use crate::stopping::Stopping;
+
+/// How often an event whose invocation failed is tried again, as Lambda does for asynchronous invocations, and
+/// how long it waits before each time. (Lambda waits one and two minutes.)
+const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+/// How many events may wait for the function; more are dropped, as Lambda drops events that grow too old.
+const MAX_WAITING: usize = 1_000;
+
+/// Sends an event to `function` on each tick until it is told to stop.
+///
+/// Ticks are the multiples of the period, so a restart repeats none and shifts none. One that passes while this
+/// machine sleeps is missed, as EventBridge would not catch up either.
+pub(crate) async fn run(function: Arc<Function>, period: Period, clock: Clock, mut stopping: Stopping) {
+    let mut events = JoinSet::new();
+    let mut tick = next_tick(clock(), period);
+    loop {
+        let until = u64::try_from(tick.millis_since(clock())).map_or(Duration::ZERO, Duration::from_millis);
+        if timeout(until, stopping.wait()).await.is_ok() {
+            return;
+        }
+        while events.try_join_next().is_some() {}
+        if events.len() < MAX_WAITING {
+            events.spawn(deliver(function.clone(), event(tick, period)));
+        } else {
+            tracing::error!(%tick, "dropped: too many ticks are waiting");
+        }
+        tick = next_tick(tick.max(clock()), period);
+    }
+}
+
+async fn deliver(function: Arc<Function>, event: Bytes) {
+    let mut retries = RETRIES.into_iter();
+    loop {
+        match function.invoke(event.clone()).await {
+            Ok(_) | Err(InvokeError::Stopping { .. }) => return,
+            Err(error @ InvokeError::FunctionError { .. }) => match retries.next() {
+                Some(wait) => {
+                    tracing::warn!(error = %runtime::telemetry::chain(&error), "tick failed, will be tried again");
+                    sleep(wait).await;
+                }
+                None => {
+                    tracing::error!(error = %runtime::telemetry::chain(&error), "tick dropped");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// The first tick after `now`.
+fn next_tick(now: Timestamp, period: Period) -> Timestamp {
+    let since_tick = now.unix_millis().rem_euclid(period.millis());
+    now.plus_millis(period.millis() - since_tick)
+}
+
+/// The event of a tick
+/// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html>).
+fn event(tick: Timestamp, period: Period) -> Bytes {
+    let mut time = tick.to_string();
+    // EventBridge's times are in whole seconds; more often than that it does not tick.
+    if period.millis() % 1_000 == 0
+        && let Some(seconds) = time.strip_suffix(".000Z")
+    {
+        time = format!("{seconds}Z");
+    }
+    json!({
+        "version": "0",
+        "id": uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tick#{time}").as_bytes()),
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "000000000000",
+        "time": time,
+        "region": embedded::REGION,
+        "resources": [format!("arn:aws:events:{}:000000000000:rule/checkin-tick", embedded::REGION)],
+        "detail": {},
+    })
+    .to_string()
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_the_multiples_of_the_period() {
+        #[track_caller]
+        fn check(now: &str, period: &str, expected: &str) {
+            let tick = next_tick(now.parse().unwrap(), period.parse().unwrap());
+            assert_eq!(tick.to_string(), expected);
+        }
+        check("2026-11-24T09:30:00.001Z", "2s", "2026-11-24T09:30:02.000Z");
+        check("2026-11-24T09:30:01.999Z", "2s", "2026-11-24T09:30:02.000Z");
+        check("2026-11-24T09:30:02.000Z", "2s", "2026-11-24T09:30:04.000Z");
+        check("2026-11-24T09:30:02.000Z", "2m", "2026-11-24T09:32:00.000Z");
+        check("2026-11-24T09:30:02.450Z", "200ms", "2026-11-24T09:30:02.600Z");
+    }
+
+    #[test]
+    fn event_has_the_time_of_its_tick() {
+        #[track_caller]
+        fn check(tick: &str, period: &str, expected: &str) {
+            let event = event(tick.parse().unwrap(), period.parse().unwrap());
+            let event: serde_json::Value = serde_json::from_slice(&event).unwrap();
+            assert_eq!(event["time"], expected);
+            assert_eq!(
+                event["resources"][0],
+                "arn:aws:events:us-east-1:000000000000:rule/checkin-tick"
+            );
+        }
+        check("2026-11-24T09:30:02.000Z", "2s", "2026-11-24T09:30:02Z");
+        check("2026-11-24T09:30:02.000Z", "200ms", "2026-11-24T09:30:02.000Z");
+        check("2026-11-24T09:30:02.400Z", "200ms", "2026-11-24T09:30:02.400Z");
+    }
+
+    #[test]
+    fn the_same_tick_is_the_same_event() {
+        let (tick, period) = ("2026-11-24T09:30:02.000Z".parse().unwrap(), "2s".parse().unwrap());
+        assert_eq!(event(tick, period), event(tick, period));
+    }
+}

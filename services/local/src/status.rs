@@ -1,0 +1,135 @@
+//! The status line.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use domain::ListingShard;
+use embedded::AppendedEvents;
+use read_model::{ReadModelStore, ReadModelTable, ReadModelUnavailable};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::event_source_mapping::Progress;
+use crate::stopping::Stopping;
+
+/// How often the line is renewed on a terminal…
+const REFRESH: Duration = Duration::from_secs(1);
+/// …and how often it is printed, if it changed, elsewhere.
+const PRINT: Duration = Duration::from_secs(5);
+/// Counting may take one part in this many of the time, so that it never slows down what it watches.
+const SHARE: u32 = 20;
+/// How many patients are read at a time.
+const PAGE: u16 = 500;
+
+/// How the system is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Status {
+    /// Events in the event table.
+    events: u64,
+    /// Events that queries see: the sum of the applied versions.
+    applied: u64,
+    /// At most how old the oldest stream record is that the projector has not done yet.
+    lag: Duration,
+    /// Patients whose next event can't be applied.
+    quarantined: u64,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status {
+            events,
+            applied,
+            lag,
+            quarantined,
+        } = self;
+        write!(
+            f,
+            "events {events}  applied {applied}  lag {:.1} s  quarantined {quarantined}",
+            lag.as_secs_f32()
+        )
+    }
+}
+
+/// Where the numbers come from.
+pub(crate) struct Sources {
+    pub(crate) events: AppendedEvents,
+    pub(crate) read_model: ReadModelTable,
+    pub(crate) mapping: watch::Receiver<Progress>,
+}
+
+impl Sources {
+    async fn status(&self) -> Result<Status, runtime::BoxError> {
+        let (applied, quarantined) = self.patients().await?;
+        // Counted last, so that no more events are applied than there are.
+        let counter = self.events.clone();
+        let events = tokio::task::spawn_blocking(move || counter.count()).await??;
+        Ok(Status {
+            events,
+            applied,
+            lag: self.mapping.borrow().lag(Instant::now()),
+            quarantined,
+        })
+    }
+
+    /// The sum of the applied versions and the number of quarantined patients, in the active generation.
+    async fn patients(&self) -> Result<(u64, u64), ReadModelUnavailable> {
+        let (mut applied, mut quarantined) = (0, 0);
+        let Some(control) = self.read_model.control().await? else {
+            return Ok((0, 0));
+        };
+        for shard in ListingShard::all() {
+            let mut after: Option<String> = None;
+            loop {
+                let page = self
+                    .read_model
+                    .recent(control.active, shard, after.as_deref(), PAGE)
+                    .await?;
+                for entry in &page.items {
+                    applied += entry.state.applied.get();
+                    quarantined += u64::from(entry.state.quarantine.is_some());
+                }
+                match page.items.last() {
+                    Some(last) if page.more => after = Some(last.recent_key.clone()),
+                    _ => break,
+                }
+            }
+        }
+        Ok((applied, quarantined))
+    }
+}
+
+/// Shows the status until it is time to stop.
+pub(crate) async fn run(sources: Sources, mut stopping: Stopping) {
+    let mut out = std::io::stdout();
+    let in_place = out.is_terminal();
+    let interval = if in_place { REFRESH } else { PRINT };
+    let mut shown = String::new();
+    loop {
+        let began = Instant::now();
+        match sources.status().await {
+            Ok(status) => {
+                let line = status.to_string();
+                let written = match (in_place, line == shown) {
+                    (_, true) => Ok(()),
+                    // Back to the beginning of the line, and clear what is longer than the new one.
+                    (true, false) => write!(out, "\r{line}\x1b[K").and_then(|()| out.flush()),
+                    (false, false) => writeln!(out, "{line}"),
+                };
+                // Nobody reads it any more: the system goes on.
+                if written.is_err() {
+                    return;
+                }
+                shown = line;
+            }
+            Err(error) => tracing::warn!(error = %runtime::telemetry::chain(&*error), "no status"),
+        }
+        let pause = interval.max(began.elapsed() * SHARE);
+        if timeout(pause, stopping.wait()).await.is_ok() {
+            break;
+        }
+    }
+    if in_place {
+        let _ = writeln!(out);
+    }
+}
