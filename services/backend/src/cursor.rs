@@ -87,7 +87,6 @@ impl BoundQuery<'_> {
     }
 }
 
-#[allow(clippy::unreachable, reason = "see the message")]
 fn keyed(key: &CursorKey) -> Hmac<Sha256> {
     Hmac::new_from_slice(key.as_bytes()).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }

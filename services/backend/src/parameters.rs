@@ -140,7 +140,7 @@ impl Parameters {
         match self.0.get(name).map_or(&[][..], Vec::as_slice) {
             [] => Ok(None),
             [value] => Ok(Some(value)),
-            _ => Err(Problem::invalid(name, "is there more than once")),
+            _ => Err(Problem::invalid(name, "is given more than once")),
         }
     }
 
