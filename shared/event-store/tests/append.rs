@@ -223,6 +223,27 @@ async fn a_repeated_fact_is_recognised_however_many_events_followed() {
 }
 
 #[tokio::test]
+async fn facts_of_one_moment_are_told_apart_and_recognised() {
+    let stream = Stream::start().await;
+    let fact = |number| EventDraft {
+        occurred_at: minute(1),
+        ..check_in(number)
+    };
+    for number in 1..=12 {
+        let appended = stream
+            .append_at(&fact(number), ExpectedVersion::Any, minute(1))
+            .await;
+        assert_eq!(appended.unwrap(), new(number.unsigned_abs()));
+    }
+    for number in 1..=12 {
+        let repeated = stream
+            .append_at(&fact(number), ExpectedVersion::Any, minute(2))
+            .await;
+        assert_eq!(repeated.unwrap(), already(number.unsigned_abs()));
+    }
+}
+
+#[tokio::test]
 async fn a_retry_after_a_lost_acknowledgement_is_recognised() {
     let stream = Stream::of(1).await;
     let last = stream.events().await.pop().unwrap();
