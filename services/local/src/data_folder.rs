@@ -7,7 +7,7 @@ use embedded::Durability;
 
 /// A folder that no other `local` uses at the same time.
 #[derive(Debug)]
-pub struct DataFolder {
+pub(crate) struct DataFolder {
     path: PathBuf,
     /// Locked as long as the file is open; the system unlocks it however we end.
     _lock: File,
@@ -38,7 +38,7 @@ impl DataFolder {
     ///
     /// # Errors
     /// [`DataFolderError`]: show it to whoever chose the folder.
-    pub fn open(chosen: Option<&Path>) -> Result<DataFolder, DataFolderError> {
+    pub(crate) fn open(chosen: Option<&Path>) -> Result<DataFolder, DataFolderError> {
         let temporary = match chosen {
             Some(_) => None,
             None => Some(
@@ -79,31 +79,31 @@ impl DataFolder {
 
     /// The folder itself.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where the embedded DynamoDB keeps its files.
     #[must_use]
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.path.join("dynamodb")
     }
 
     /// Where the logs are.
     #[must_use]
-    pub fn logs(&self) -> PathBuf {
+    pub(crate) fn logs(&self) -> PathBuf {
         self.path.join(LOGS)
     }
 
     /// The log of this function, or of `local` itself.
     #[must_use]
-    pub fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.path.join(LOGS).join(format!("{name}.log"))
     }
 
     /// How much a write in the folder has to survive.
     #[must_use]
-    pub fn durability(&self) -> Durability {
+    pub(crate) fn durability(&self) -> Durability {
         if self.is_temporary() {
             Durability::Temporary
         } else {
@@ -113,7 +113,7 @@ impl DataFolder {
 
     /// Whether the folder is removed at the end.
     #[must_use]
-    pub fn is_temporary(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
 }

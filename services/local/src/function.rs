@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -33,26 +34,26 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// What a function is made of.
 #[derive(Debug, Clone)]
-pub struct FunctionDefinition {
+pub(crate) struct FunctionDefinition {
     /// The function's name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The program to run.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Its arguments.
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// Its whole environment, apart from what the runtime adds: nothing of ours leaks in.
-    pub environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// The file that its output is added to.
-    pub log: PathBuf,
+    pub(crate) log: PathBuf,
     /// How long an invocation may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How many invocations can run at a time: 1 or more.
-    pub instances: usize,
+    pub(crate) instances: usize,
 }
 
 /// Why an invocation has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum InvokeError {
+pub(crate) enum InvokeError {
     /// A function error. Retry or give up, by the rules of whoever invokes.
     #[error("{function} {failure}")]
     FunctionError {
@@ -71,7 +72,7 @@ pub enum InvokeError {
 
 /// What happened to an invocation, for people to read.
 #[derive(Debug, Clone)]
-pub enum FunctionFailure {
+pub(crate) enum FunctionFailure {
     /// The function said so itself.
     Reported(String),
     /// Its process ended, by itself or killed.
@@ -93,6 +94,15 @@ impl fmt::Display for FunctionFailure {
     }
 }
 
+/// Something that is invoked like a Lambda function: a [`Function`], or in a test one without a process.
+pub(crate) trait Invoke: Send + Sync + 'static {
+    /// Invokes it and waits for its result.
+    ///
+    /// # Errors
+    /// [`InvokeError`]; after a function error it is unknown how much was done.
+    fn invoke(&self, payload: Bytes) -> impl Future<Output = Result<Bytes, InvokeError>> + Send;
+}
+
 struct Request {
     payload: Bytes,
     result: oneshot::Sender<Result<Bytes, FunctionFailure>>,
@@ -102,17 +112,35 @@ type Requests = Arc<Mutex<mpsc::Receiver<Request>>>;
 
 /// A running function.
 #[derive(Debug)]
-pub struct Function {
+pub(crate) struct Function {
     name: &'static str,
     requests: mpsc::Sender<Request>,
     stop: watch::Sender<bool>,
     instances: Mutex<JoinSet<()>>,
 }
 
+impl Invoke for Function {
+    async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let stopping = || InvokeError::Stopping { function: self.name };
+        let (result, answer) = oneshot::channel();
+        self.requests
+            .send(Request { payload, result })
+            .await
+            .map_err(|_| stopping())?;
+        answer
+            .await
+            .map_err(|_| stopping())?
+            .map_err(|failure| InvokeError::FunctionError {
+                function: self.name,
+                failure,
+            })
+    }
+}
+
 impl Function {
     /// Starts the function's processes. Whether they do start up shows in the first invocation.
     #[must_use]
-    pub fn start(definition: FunctionDefinition, clock: Clock) -> Function {
+    pub(crate) fn start(definition: FunctionDefinition, clock: Clock) -> Function {
         let name = definition.name;
         let (sender, requests) = mpsc::channel(1_000);
         let (stop, stopping) = watch::channel(false);
@@ -134,28 +162,8 @@ impl Function {
         }
     }
 
-    /// Invokes the function and waits for its result.
-    ///
-    /// # Errors
-    /// [`InvokeError`]; after a function error it is unknown how much was done.
-    pub async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
-        let stopping = || InvokeError::Stopping { function: self.name };
-        let (result, answer) = oneshot::channel();
-        self.requests
-            .send(Request { payload, result })
-            .await
-            .map_err(|_| stopping())?;
-        answer
-            .await
-            .map_err(|_| stopping())?
-            .map_err(|failure| InvokeError::FunctionError {
-                function: self.name,
-                failure,
-            })
-    }
-
     /// Ends the processes, and waits until they are gone: at most two seconds.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stop.send_replace(true);
         let mut instances = self.instances.lock().await;
         while instances.join_next().await.is_some() {}
@@ -431,4 +439,215 @@ fn error_message(report: &[u8]) -> String {
     }
     serde_json::from_slice::<Report>(report)
         .map_or_else(|_| "no reason given".to_owned(), |report| report.error_message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use domain::Timestamp;
+    use runtime::clock::system_clock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// A process that lives long enough, and a sandbox around it. What it asks of its runtime, the test asks.
+    async fn sandbox() -> Sandbox {
+        let child = Command::new("sleep")
+            .arg("1000")
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Sandbox {
+            child,
+            api: RuntimeApi::start().await.unwrap(),
+            waiting: None,
+        }
+    }
+
+    fn invocation(request_id: &str) -> Invocation {
+        Invocation {
+            request_id: request_id.to_owned(),
+            deadline: Timestamp::from_unix_millis(1_764_000_000_000).unwrap(),
+            function_arn: "arn:aws:lambda:us-east-1:000000000000:function:test".to_owned(),
+            payload: Bytes::from_static(b"work"),
+        }
+    }
+
+    /// One request to a Runtime API; gives the whole answer in lower case. `None` if it was hung up on.
+    async fn request(address: SocketAddr, line: &str, body: &str) -> Option<String> {
+        let mut connection = TcpStream::connect(address).await.ok()?;
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        connection.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.ok()?;
+        (!answer.is_empty()).then(|| answer.to_lowercase())
+    }
+
+    const NEXT: &str = "GET /2018-06-01/runtime/invocation/next";
+
+    #[tokio::test]
+    async fn invocation_reaches_the_process_and_its_result_the_caller() {
+        let mut sandbox = sandbox().await;
+        let address = sandbox.api.address;
+        let process = tokio::spawn(async move {
+            let invocation = request(address, NEXT, "").await.unwrap();
+            let accepted = request(
+                address,
+                "POST /2018-06-01/runtime/invocation/id-1/response",
+                "done",
+            )
+            .await
+            .unwrap();
+            (invocation, accepted)
+        });
+        let result = sandbox.invoke(invocation("id-1")).await.unwrap();
+        assert_eq!(result, "done");
+        let (invocation, accepted) = process.await.unwrap();
+        for expected in [
+            "http/1.1 200",
+            "lambda-runtime-aws-request-id: id-1",
+            "lambda-runtime-deadline-ms: 1764000000000",
+            "lambda-runtime-invoked-function-arn: arn:aws:lambda:us-east-1:000000000000:function:test",
+            "\r\n\r\nwork",
+        ] {
+            assert!(invocation.contains(expected), "{expected} in {invocation}");
+        }
+        assert!(accepted.starts_with("http/1.1 202"), "{accepted}");
+    }
+
+    #[tokio::test]
+    async fn reported_error_fails_the_invocation_and_keeps_the_process() {
+        let mut sandbox = sandbox().await;
+        let address = sandbox.api.address;
+        let process = tokio::spawn(async move {
+            request(address, NEXT, "").await.unwrap();
+            let report = r#"{"errorMessage":"out of order","errorType":"X"}"#;
+            request(address, "POST /2018-06-01/runtime/invocation/id-1/error", report)
+                .await
+                .unwrap();
+            request(address, NEXT, "").await.unwrap();
+            request(
+                address,
+                "POST /2018-06-01/runtime/invocation/id-2/response",
+                "done",
+            )
+            .await
+            .unwrap()
+        });
+        let failure = sandbox.invoke(invocation("id-1")).await.unwrap_err();
+        assert_eq!(failure.to_string(), "failed: out of order");
+        assert_eq!(sandbox.invoke(invocation("id-2")).await.unwrap(), "done");
+        assert!(process.await.unwrap().starts_with("http/1.1 202"));
+    }
+
+    #[tokio::test]
+    async fn result_of_another_invocation_is_refused() {
+        let mut sandbox = sandbox().await;
+        let address = sandbox.api.address;
+        let process = tokio::spawn(async move {
+            request(address, NEXT, "").await.unwrap();
+            let refused = request(
+                address,
+                "POST /2018-06-01/runtime/invocation/id-0/response",
+                "old",
+            )
+            .await;
+            request(
+                address,
+                "POST /2018-06-01/runtime/invocation/id-1/response",
+                "new",
+            )
+            .await
+            .unwrap();
+            refused.unwrap()
+        });
+        assert_eq!(sandbox.invoke(invocation("id-1")).await.unwrap(), "new");
+        assert!(process.await.unwrap().starts_with("http/1.1 400"));
+    }
+
+    #[tokio::test]
+    async fn process_that_dies_in_mid_invocation_fails_it() {
+        let mut sandbox = sandbox().await;
+        let address = sandbox.api.address;
+        let pid = rustix::process::Pid::from_raw(sandbox.child.id().unwrap().try_into().unwrap()).unwrap();
+        tokio::spawn(async move {
+            request(address, NEXT, "").await.unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        });
+        let failure = sandbox.invoke(invocation("id-1")).await.unwrap_err();
+        assert!(
+            matches!(failure, FunctionFailure::Ended(status) if !status.success()),
+            "{failure}"
+        );
+    }
+
+    #[tokio::test]
+    async fn runtime_hangs_up_when_it_ends() {
+        let mut sandbox = sandbox().await;
+        let address = sandbox.api.address;
+        let process = tokio::spawn(request(address, NEXT, ""));
+        sandbox.asks_for_next().await.unwrap();
+        sandbox.stop().await;
+        let answer = process.await.unwrap();
+        assert!(
+            answer
+                .as_ref()
+                .is_none_or(|answer| answer.starts_with("http/1.1 410")),
+            "{answer:?}"
+        );
+        assert_eq!(request(address, NEXT, "").await, None);
+    }
+
+    fn definition(program: &str, arguments: &[&str]) -> FunctionDefinition {
+        FunctionDefinition {
+            name: "test",
+            program: program.into(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment: Vec::new(),
+            log: "/dev/null".into(),
+            timeout: Duration::from_millis(50),
+            instances: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn function_that_cannot_start_says_so_to_each_caller() {
+        for (program, arguments, expected) in [
+            (
+                "/there/is/no/such/program",
+                [].as_slice(),
+                "test cannot be started: No such file or directory",
+            ),
+            ("sleep", ["0"].as_slice(), "test ended (exit status: 0)"),
+            ("sleep", ["-x"].as_slice(), "test ended (exit status: 1)"),
+        ] {
+            let function = Function::start(definition(program, arguments), system_clock);
+            for _ in 0..2 {
+                let error = function.invoke(Bytes::new()).await.unwrap_err().to_string();
+                assert!(error.starts_with(expected), "{error}");
+            }
+            function.stop().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn stopped_function_ends_its_processes_and_refuses_invocations() {
+        let function = Arc::new(Function::start(definition("sleep", &["1000"]), system_clock));
+        let waiting = tokio::spawn({
+            let function = function.clone();
+            async move { function.invoke(Bytes::new()).await }
+        });
+        function.stop().await;
+        for result in [waiting.await.unwrap(), function.invoke(Bytes::new()).await] {
+            assert!(
+                matches!(result, Err(InvokeError::Stopping { function: "test" })),
+                "{result:?}"
+            );
+        }
+    }
 }

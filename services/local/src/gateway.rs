@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::function::{Function, InvokeError};
+use crate::function::{Function, Invoke, InvokeError};
 use crate::request_ids::RequestIds;
 use crate::runtime_api::MAX_PAYLOAD_BYTES;
 use crate::stopping::Stopping;
@@ -244,4 +244,109 @@ fn response(answer: &[u8]) -> Result<Response, runtime::BoxError> {
         headers.remove(name);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lambda_events::apigw::ApiGatewayProxyRequest;
+    use axum::http;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn event_of(request: http::request::Builder, body: &str) -> Value {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let now = Timestamp::from_unix_millis(1_764_000_000_000).unwrap();
+        serde_json::to_value(event(&parts, body.as_bytes(), "id-1", now)).unwrap()
+    }
+
+    #[test]
+    fn request_becomes_the_event_of_a_rest_api() {
+        let request = http::Request::get("/patients/p%2D1/checkins?limit=2&from=a%3Ab+c&limit=3")
+            .header("Accept", "a")
+            .header("accept", "b")
+            .header("User-Agent", "test");
+        assert_eq!(
+            event_of(request, ""),
+            json!({
+                "resource": "/{proxy+}",
+                "path": "/patients/p%2D1/checkins",
+                "httpMethod": "GET",
+                "headers": { "accept": "b", "user-agent": "test" },
+                "multiValueHeaders": { "accept": ["a", "b"], "user-agent": ["test"] },
+                "queryStringParameters": { "from": "a:b c", "limit": "3" },
+                "multiValueQueryStringParameters": { "from": ["a:b c"], "limit": ["2", "3"] },
+                "pathParameters": { "proxy": "patients/p%2D1/checkins" },
+                "stageVariables": null,
+                "requestContext": {
+                    "accountId": "000000000000",
+                    "apiId": "local",
+                    "resourcePath": "/{proxy+}",
+                    "path": "/patients/p%2D1/checkins",
+                    "httpMethod": "GET",
+                    "stage": "local",
+                    "protocol": "HTTP/1.1",
+                    "requestId": "id-1",
+                    "requestTimeEpoch": 1_764_000_000_000_i64,
+                    "identity": { "sourceIp": "127.0.0.1", "userAgent": "test" },
+                },
+                "body": null,
+                "isBase64Encoded": false,
+            })
+        );
+    }
+
+    #[test]
+    fn functions_can_read_every_event() {
+        for (request, body) in [
+            (http::Request::get("/"), ""),
+            (
+                http::Request::post("/patients").header("content-type", "application/json"),
+                "{}",
+            ),
+            (http::Request::get("/?"), ""),
+            (http::Request::get("/patients?limit").header("x", "y"), ""),
+        ] {
+            let event = event_of(request, body);
+            let read: ApiGatewayProxyRequest = serde_json::from_value(event.clone()).unwrap();
+            assert_eq!(read.path.as_deref(), event["path"].as_str());
+            assert_eq!(read.body.as_deref(), event["body"].as_str());
+        }
+    }
+
+    #[test]
+    fn answer_becomes_the_response() {
+        let answer = json!({
+            "statusCode": 304,
+            "headers": { "etag": "\"1\"", "content-length": "7", "x": "single" },
+            "multiValueHeaders": { "x": ["1", "2"] },
+            "isBase64Encoded": true,
+            "body": "aGVsbG8=",
+        });
+        let response = response(answer.to_string().as_bytes()).unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+        let mut headers: Vec<(&str, &str)> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        headers.sort_unstable();
+        assert_eq!(headers, [("etag", "\"1\""), ("x", "1"), ("x", "2")]);
+    }
+
+    #[test]
+    fn answer_of_another_form_is_an_error() {
+        for answer in [
+            "",
+            "null",
+            "{}",
+            r#"{"statusCode":"200"}"#,
+            r#"{"statusCode":99}"#,
+            r#"{"statusCode":200,"headers":{"a b":"c"}}"#,
+            r#"{"statusCode":200,"headers":{"a":"\n"}}"#,
+            r#"{"statusCode":200,"isBase64Encoded":true,"body":"?"}"#,
+        ] {
+            assert!(response(answer.as_bytes()).is_err(), "{answer}");
+        }
+    }
 }

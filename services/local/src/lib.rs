@@ -1,9 +1,10 @@
 //! The whole system on one machine, with one command.
 //!
 //! What AWS does around the functions is done here, in one process: DynamoDB with Streams ([`embedded`]), SQS
-//! ([`sqs_endpoint`]), Lambda ([`function`], [`runtime_api`]), the event source mapping ([`event_source_mapping`]),
-//! EventBridge ([`schedule`]) and API Gateway ([`gateway`]). The functions are the real ones, each in a process of
-//! its own, so that it can be killed as on AWS; `local` runs itself again in their roles ([`run_service`]).
+//! (`sqs_endpoint`), Lambda (`function`, `runtime_api`), the event source mapping (`event_source_mapping`),
+//! EventBridge (`schedule`) and API Gateway (`gateway`). The functions are the real ones, each in a process of its
+//! own, so that it can be killed as on AWS; `local` runs itself again in their roles ([`run_service`]).
+//! `system` puts it all together.
 
 mod data_folder;
 mod event_source_mapping;
@@ -20,12 +21,8 @@ mod status;
 mod stopping;
 mod system;
 
-pub use data_folder::{DataFolder, DataFolderError};
-pub use function::{Function, FunctionDefinition, FunctionFailure, InvokeError};
-pub use local_table::{LocalTable, LocalTableUnavailable};
+pub use data_folder::DataFolderError;
 pub use options::{CommandLine, InvalidPeriod, Options, Period, Role, Service};
-pub use queues::{QueueError, Queues};
-pub use sqs_endpoint::SqsEndpoint;
 pub use system::{QUARANTINE_QUEUE, STREAM_FAILURE_QUEUE, SystemError, run};
 
 /// Runs one function on the Lambda Runtime API, configured by the environment.

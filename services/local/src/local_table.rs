@@ -14,21 +14,21 @@ const SK: &str = "sk";
 
 /// The table of `local`. Items are of types that have a text `pk` and `sk`.
 #[derive(Debug, Clone)]
-pub struct LocalTable {
+pub(crate) struct LocalTable {
     client: Client,
 }
 
 /// The table could not be read or written. Try again.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach the table {TABLE}")]
-pub struct LocalTableUnavailable(#[source] runtime::BoxError);
+pub(crate) struct LocalTableUnavailable(#[source] runtime::BoxError);
 
 impl LocalTable {
     /// The table, created if it is not there yet.
     ///
     /// # Errors
     /// [`LocalTableUnavailable`]
-    pub async fn open(client: Client) -> Result<LocalTable, LocalTableUnavailable> {
+    pub(crate) async fn open(client: Client) -> Result<LocalTable, LocalTableUnavailable> {
         let mut create = client
             .create_table()
             .table_name(TABLE)
@@ -65,7 +65,7 @@ impl LocalTable {
     ///
     /// # Errors
     /// [`LocalTableUnavailable`]
-    pub async fn get<T: DeserializeOwned>(
+    pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         pk: &str,
         sk: &str,
@@ -90,7 +90,7 @@ impl LocalTable {
     ///
     /// # Errors
     /// [`LocalTableUnavailable`]
-    pub async fn list<T: DeserializeOwned>(&self, pk: &str) -> Result<Vec<T>, LocalTableUnavailable> {
+    pub(crate) async fn list<T: DeserializeOwned>(&self, pk: &str) -> Result<Vec<T>, LocalTableUnavailable> {
         let mut items = Vec::new();
         let mut pages = self
             .client
@@ -114,7 +114,7 @@ impl LocalTable {
     ///
     /// # Errors
     /// [`LocalTableUnavailable`]
-    pub async fn put<T: Serialize>(&self, item: &T) -> Result<(), LocalTableUnavailable> {
+    pub(crate) async fn put<T: Serialize>(&self, item: &T) -> Result<(), LocalTableUnavailable> {
         let item = serde_dynamo::to_item(item).map_err(unavailable)?;
         self.client
             .put_item()
@@ -130,7 +130,7 @@ impl LocalTable {
     ///
     /// # Errors
     /// [`LocalTableUnavailable`]
-    pub async fn delete(&self, pk: &str, sk: &str) -> Result<(), LocalTableUnavailable> {
+    pub(crate) async fn delete(&self, pk: &str, sk: &str) -> Result<(), LocalTableUnavailable> {
         self.client
             .delete_item()
             .table_name(TABLE)

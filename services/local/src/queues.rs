@@ -20,7 +20,7 @@ pub(crate) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a queue did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum QueueError {
+pub(crate) enum QueueError {
     /// No such queue. Create it, or correct its name.
     #[error("the queue {queue} does not exist")]
     NoSuchQueue {
@@ -37,39 +37,39 @@ pub enum QueueError {
 
 /// A message that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentMessage {
+pub(crate) struct SentMessage {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
 }
 
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReceivedMessage {
+pub(crate) struct ReceivedMessage {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// What its receiver deletes it with.
-    pub receipt_handle: String,
+    pub(crate) receipt_handle: String,
     /// What it says.
-    pub body: String,
+    pub(crate) body: String,
     /// Its attributes, as the sender put them.
-    pub attributes: Option<serde_json::Value>,
+    pub(crate) attributes: Option<serde_json::Value>,
     /// When it was sent.
-    pub sent_at: Timestamp,
+    pub(crate) sent_at: Timestamp,
     /// When it was received for the first time.
-    pub first_received_at: Timestamp,
+    pub(crate) first_received_at: Timestamp,
     /// How often it was received, this time included.
-    pub receive_count: u32,
+    pub(crate) receive_count: u32,
 }
 
 /// How many messages a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct QueueDepth {
+pub(crate) struct QueueDepth {
     /// Messages that can be received.
-    pub visible: usize,
+    pub(crate) visible: usize,
     /// Messages that were received and not deleted yet.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Messages that are not to be received yet.
-    pub delayed: usize,
+    pub(crate) delayed: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ struct MessageItem {
 
 /// All queues.
 #[derive(Debug, Clone)]
-pub struct Queues {
+pub(crate) struct Queues {
     table: LocalTable,
     sent: Arc<AtomicU64>,
     /// Held while messages change hands, so that no two receivers get the same one.
@@ -105,7 +105,7 @@ pub struct Queues {
 impl Queues {
     /// The queues in this table.
     #[must_use]
-    pub fn new(table: LocalTable) -> Queues {
+    pub(crate) fn new(table: LocalTable) -> Queues {
         Queues {
             table,
             sent: Arc::default(),
@@ -117,7 +117,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::Unavailable`]
-    pub async fn create(&self, queue: &str) -> Result<(), QueueError> {
+    pub(crate) async fn create(&self, queue: &str) -> Result<(), QueueError> {
         Ok(self
             .table
             .put(&QueueItem {
@@ -131,7 +131,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::Unavailable`]
-    pub async fn names(&self) -> Result<Vec<String>, QueueError> {
+    pub(crate) async fn names(&self) -> Result<Vec<String>, QueueError> {
         let queues: Vec<QueueItem> = self.table.list(QUEUES).await?;
         Ok(queues.into_iter().map(|queue| queue.sk).collect())
     }
@@ -140,7 +140,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::NoSuchQueue`] if not.
-    pub async fn check(&self, queue: &str) -> Result<(), QueueError> {
+    pub(crate) async fn check(&self, queue: &str) -> Result<(), QueueError> {
         match self.table.get::<QueueItem>(QUEUES, queue).await? {
             Some(_) => Ok(()),
             None => Err(QueueError::NoSuchQueue {
@@ -153,7 +153,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError`]; if it is unavailable, the message may have been sent.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         queue: &str,
         body: &str,
@@ -185,7 +185,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError`]
-    pub async fn receive(
+    pub(crate) async fn receive(
         &self,
         queue: &str,
         limit: usize,
@@ -223,7 +223,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError`]
-    pub async fn delete(&self, queue: &str, receipt_handle: &str) -> Result<(), QueueError> {
+    pub(crate) async fn delete(&self, queue: &str, receipt_handle: &str) -> Result<(), QueueError> {
         self.check(queue).await?;
         let (sk, receive_count) = parse_receipt(receipt_handle)?;
         let _handing_out = self.handing_out.lock().await;
@@ -239,7 +239,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::InvalidReceipt`] also if the message has gone or was received again.
-    pub async fn change_visibility(
+    pub(crate) async fn change_visibility(
         &self,
         queue: &str,
         receipt_handle: &str,
@@ -261,7 +261,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError`]
-    pub async fn purge(&self, queue: &str) -> Result<(), QueueError> {
+    pub(crate) async fn purge(&self, queue: &str) -> Result<(), QueueError> {
         self.check(queue).await?;
         let _handing_out = self.handing_out.lock().await;
         for message in self.messages(queue).await? {
@@ -274,7 +274,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError`]
-    pub async fn depth(&self, queue: &str, now: Timestamp) -> Result<QueueDepth, QueueError> {
+    pub(crate) async fn depth(&self, queue: &str, now: Timestamp) -> Result<QueueDepth, QueueError> {
         self.check(queue).await?;
         let mut depth = QueueDepth::default();
         for message in self.messages(queue).await? {

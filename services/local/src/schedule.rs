@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::function::{Function, InvokeError};
+use crate::function::{Invoke, InvokeError};
 use crate::options::Period;
 use crate::stopping::Stopping;
 
@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 1_000;
 ///
 /// Ticks are the multiples of the period, so a restart repeats none and shifts none. One that passes while this
 /// machine sleeps is missed, as EventBridge would not catch up either.
-pub(crate) async fn run(function: Arc<Function>, period: Period, clock: Clock, mut stopping: Stopping) {
+pub(crate) async fn run(function: Arc<impl Invoke>, period: Period, clock: Clock, mut stopping: Stopping) {
     let mut events = JoinSet::new();
     let mut tick = next_tick(clock(), period);
     loop {
@@ -42,7 +42,7 @@ pub(crate) async fn run(function: Arc<Function>, period: Period, clock: Clock, m
     }
 }
 
-async fn deliver(function: Arc<Function>, event: Bytes) {
+async fn deliver(function: Arc<impl Invoke>, event: Bytes) {
     let mut retries = RETRIES.into_iter();
     loop {
         match function.invoke(event.clone()).await {
@@ -94,7 +94,41 @@ fn event(tick: Timestamp, period: Period) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitStatus;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::function::FunctionFailure;
+
+    /// Fails so many times before it succeeds.
+    struct Failing {
+        times: usize,
+        invoked: AtomicUsize,
+    }
+
+    impl Invoke for Failing {
+        async fn invoke(&self, _: Bytes) -> Result<Bytes, InvokeError> {
+            if self.invoked.fetch_add(1, Ordering::SeqCst) >= self.times {
+                return Ok(Bytes::new());
+            }
+            Err(InvokeError::FunctionError {
+                function: "test",
+                failure: FunctionFailure::Ended(ExitStatus::default()),
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_tick_is_tried_three_times() {
+        for (times, expected) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
+            let function = Arc::new(Failing {
+                times,
+                invoked: AtomicUsize::new(0),
+            });
+            deliver(function.clone(), Bytes::new()).await;
+            assert_eq!(function.invoked.load(Ordering::SeqCst), expected);
+        }
+    }
 
     #[test]
     fn ticks_are_the_multiples_of_the_period() {

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// A running endpoint. Dropping it stops it.
 #[derive(Debug)]
-pub struct SqsEndpoint {
+pub(crate) struct SqsEndpoint {
     address: SocketAddr,
     server: JoinHandle<()>,
 }
@@ -43,7 +43,7 @@ impl SqsEndpoint {
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start(queues: Queues, clock: Clock) -> std::io::Result<SqsEndpoint> {
+    pub(crate) async fn start(queues: Queues, clock: Clock) -> std::io::Result<SqsEndpoint> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let endpoint = Arc::new(Endpoint {
@@ -62,13 +62,13 @@ impl SqsEndpoint {
 
     /// Where the endpoint listens: `http://127.0.0.1:PORT`.
     #[must_use]
-    pub fn endpoint_url(&self) -> String {
+    pub(crate) fn endpoint_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The URL of a queue.
     #[must_use]
-    pub fn queue_url(&self, queue: &str) -> String {
+    pub(crate) fn queue_url(&self, queue: &str) -> String {
         queue_url(self.address, queue)
     }
 }
@@ -450,4 +450,327 @@ fn md5_hex(text: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sqs::Client;
+    use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+    use aws_sdk_sqs::types::{
+        DeleteMessageBatchRequestEntry, MessageAttributeValue, QueueAttributeName,
+        SendMessageBatchRequestEntry,
+    };
+    use embedded::EmbeddedDynamoDb;
+    use runtime::clock::system_clock;
+
+    use super::*;
+    use crate::local_table::LocalTable;
+
+    const QUEUE: &str = "checkin-test";
+
+    struct World {
+        _endpoint: SqsEndpoint,
+        client: Client,
+        url: String,
+        dynamodb: EmbeddedDynamoDb,
+    }
+
+    impl World {
+        async fn new() -> World {
+            World::with(EmbeddedDynamoDb::temporary().await.unwrap()).await
+        }
+
+        async fn with(dynamodb: EmbeddedDynamoDb) -> World {
+            let queues = Queues::new(LocalTable::open(dynamodb.client()).await.unwrap());
+            let endpoint = SqsEndpoint::start(queues, system_clock).await.unwrap();
+            let client = Client::from_conf(
+                aws_sdk_sqs::Config::builder()
+                    .behavior_version(BehaviorVersion::v2026_01_12())
+                    .region(Region::new(embedded::REGION))
+                    .credentials_provider(Credentials::new("local", "local", None, None, "test"))
+                    .retry_config(RetryConfig::disabled())
+                    .http_client(aws_smithy_http_client::Builder::new().build_http())
+                    .endpoint_url(endpoint.endpoint_url())
+                    .build(),
+            );
+            let created = client.create_queue().queue_name(QUEUE).send().await.unwrap();
+            let url = created.queue_url.unwrap();
+            assert_eq!(url, endpoint.queue_url(QUEUE));
+            World {
+                _endpoint: endpoint,
+                client,
+                url,
+                dynamodb,
+            }
+        }
+
+        async fn send(&self, body: &str) {
+            let sent = self
+                .client
+                .send_message()
+                .queue_url(&self.url)
+                .message_body(body)
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(sent.md5_of_message_body.unwrap(), md5_hex(body));
+        }
+
+        /// Receives up to ten messages, which stay invisible for so many seconds: bodies and receipt handles.
+        async fn receive(&self, visibility_timeout: i32) -> Vec<(String, String)> {
+            let received = self
+                .client
+                .receive_message()
+                .queue_url(&self.url)
+                .max_number_of_messages(10)
+                .visibility_timeout(visibility_timeout)
+                .send()
+                .await
+                .unwrap();
+            received
+                .messages
+                .unwrap_or_default()
+                .into_iter()
+                .map(|message| (message.body.unwrap(), message.receipt_handle.unwrap()))
+                .collect()
+        }
+
+        async fn bodies(&self, visibility_timeout: i32) -> Vec<String> {
+            self.receive(visibility_timeout)
+                .await
+                .into_iter()
+                .map(|(body, _)| body)
+                .collect()
+        }
+
+        async fn delete(&self, receipt_handle: &str) {
+            self.client
+                .delete_message()
+                .queue_url(&self.url)
+                .receipt_handle(receipt_handle)
+                .send()
+                .await
+                .unwrap();
+        }
+
+        async fn depth(&self) -> (String, String) {
+            let attributes = self
+                .client
+                .get_queue_attributes()
+                .queue_url(&self.url)
+                .attribute_names(QueueAttributeName::All)
+                .send()
+                .await
+                .unwrap()
+                .attributes
+                .unwrap();
+            let number = |name| attributes.get(&name).unwrap().clone();
+            (
+                number(QueueAttributeName::ApproximateNumberOfMessages),
+                number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+            )
+        }
+    }
+
+    #[tokio::test]
+    async fn received_message_is_invisible_until_it_is_deleted_or_its_time_is_over() {
+        let world = World::new().await;
+        world.send("one").await;
+        world.send("two").await;
+        assert_eq!(world.bodies(0).await, ["one", "two"]);
+
+        let received = world.receive(3600).await;
+        assert_eq!(received.len(), 2);
+        assert_eq!(world.depth().await, ("0".to_owned(), "2".to_owned()));
+        assert_eq!(world.receive(0).await, []);
+
+        world.delete(&received[0].1).await;
+        world
+            .client
+            .change_message_visibility()
+            .queue_url(&world.url)
+            .receipt_handle(&received[1].1)
+            .visibility_timeout(0)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(world.depth().await, ("1".to_owned(), "0".to_owned()));
+        assert_eq!(world.bodies(0).await, ["two"]);
+    }
+
+    #[tokio::test]
+    async fn message_that_somebody_else_received_since_is_not_deleted() {
+        let world = World::new().await;
+        world.send("one").await;
+        let first = world.receive(0).await;
+        let second = world.receive(0).await;
+        assert_ne!(first, second);
+        world.delete(&first[0].1).await;
+        assert_eq!(world.bodies(0).await, ["one"]);
+    }
+
+    #[tokio::test]
+    async fn batches_tell_what_was_done_of_them() {
+        let world = World::new().await;
+        let entry = |id: &str, body: &str| {
+            SendMessageBatchRequestEntry::builder()
+                .id(id)
+                .message_body(body)
+                .build()
+                .unwrap()
+        };
+        let sent = world
+            .client
+            .send_message_batch()
+            .queue_url(&world.url)
+            .entries(entry("a", "one"))
+            .entries(entry("b", ""))
+            .entries(entry("c", "three"))
+            .send()
+            .await
+            .unwrap();
+        let ids: Vec<&str> = sent.successful().iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(ids, ["a", "c"]);
+        assert_eq!(
+            (sent.failed()[0].id(), sent.failed()[0].sender_fault()),
+            ("b", true)
+        );
+
+        let mut delete = world.client.delete_message_batch().queue_url(&world.url);
+        for (number, (_, receipt_handle)) in world.receive(3600).await.into_iter().enumerate() {
+            delete = delete.entries(
+                DeleteMessageBatchRequestEntry::builder()
+                    .id(number.to_string())
+                    .receipt_handle(receipt_handle)
+                    .build()
+                    .unwrap(),
+            );
+        }
+        let deleted = delete.send().await.unwrap();
+        assert_eq!((deleted.successful().len(), deleted.failed().len()), (2, 0));
+        assert_eq!(world.depth().await, ("0".to_owned(), "0".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn attributes_come_back_as_they_were_sent() {
+        let world = World::new().await;
+        let attribute = MessageAttributeValue::builder()
+            .data_type("String")
+            .string_value("invalid_data")
+            .build()
+            .unwrap();
+        world
+            .client
+            .send_message()
+            .queue_url(&world.url)
+            .message_body("x")
+            .message_attributes("reason", attribute.clone())
+            .send()
+            .await
+            .unwrap();
+        let received = world
+            .client
+            .receive_message()
+            .queue_url(&world.url)
+            .send()
+            .await
+            .unwrap();
+        let attributes = received.messages()[0].message_attributes().unwrap();
+        assert_eq!(attributes.get("reason"), Some(&attribute));
+    }
+
+    #[tokio::test]
+    async fn waiting_receiver_gets_a_message_that_is_sent_meanwhile() {
+        let world = World::new().await;
+        let receive = world
+            .client
+            .receive_message()
+            .queue_url(&world.url)
+            .wait_time_seconds(20)
+            .send();
+        let (received, ()) = tokio::join!(receive, world.send("late"));
+        assert_eq!(received.unwrap().messages()[0].body(), Some("late"));
+    }
+
+    #[tokio::test]
+    async fn purged_queue_is_empty_and_still_there() {
+        let world = World::new().await;
+        world.send("one").await;
+        world
+            .client
+            .purge_queue()
+            .queue_url(&world.url)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(world.receive(0).await, []);
+        let urls = world
+            .client
+            .list_queues()
+            .queue_name_prefix("checkin")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(urls.queue_urls(), [world.url.as_str()]);
+    }
+
+    #[tokio::test]
+    async fn messages_outlive_the_endpoint() {
+        let world = World::new().await;
+        world.send("one").await;
+        let old_url = world.url.clone();
+        let mut world = World::with(world.dynamodb).await;
+        // Whoever knows the queue by its old address still finds it.
+        world.url = old_url;
+        assert_eq!(world.bodies(0).await, ["one"]);
+    }
+
+    #[tokio::test]
+    async fn refusals_have_the_names_that_clients_know() {
+        let world = World::new().await;
+        let missing = world
+            .client
+            .get_queue_url()
+            .queue_name("nothing")
+            .send()
+            .await
+            .unwrap_err();
+        assert!(missing.into_service_error().is_queue_does_not_exist());
+        let missing = world
+            .client
+            .send_message()
+            .queue_url("http://127.0.0.1/000000000000/nothing")
+            .message_body("x")
+            .send()
+            .await
+            .unwrap_err();
+        assert!(missing.into_service_error().is_queue_does_not_exist());
+        let invalid = world
+            .client
+            .delete_message()
+            .queue_url(&world.url)
+            .receipt_handle("x")
+            .send()
+            .await
+            .unwrap_err();
+        assert!(invalid.into_service_error().is_receipt_handle_is_invalid());
+        let unknown = world
+            .client
+            .delete_queue()
+            .queue_url(&world.url)
+            .send()
+            .await
+            .unwrap_err();
+        assert!(unknown.into_service_error().is_unsupported_operation());
+        let eleven = world
+            .client
+            .receive_message()
+            .queue_url(&world.url)
+            .max_number_of_messages(11)
+            .send()
+            .await
+            .unwrap_err();
+        let code = eleven.into_service_error().meta().code().map(str::to_owned);
+        assert_eq!(code.as_deref(), Some("InvalidParameterValue"));
+    }
 }

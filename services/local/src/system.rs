@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use embedded::stream::Stream;
-use embedded::{EVENT_TABLE, EmbeddedDynamoDb, EmbeddedError, READ_MODEL_TABLE, Unreadable};
+use embedded::{EVENT_TABLE, EmbeddedDynamoDb, EmbeddedError, READ_MODEL_TABLE};
 use read_model::ReadModelTable;
 use runtime::clock::{Clock, system_clock};
 use tokio::net::TcpListener;
@@ -20,10 +20,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_source_mapping::{Checkpoints, EventSourceMapping, Progress, Settings};
-use crate::function::{Function, FunctionDefinition, InvokeError};
-use crate::local_table::{LocalTable, LocalTableUnavailable};
+use crate::function::{Function, FunctionDefinition, Invoke};
+use crate::local_table::LocalTable;
 use crate::options::{Options, Service};
-use crate::queues::{QueueError, Queues};
+use crate::queues::Queues;
 use crate::sqs_endpoint::SqsEndpoint;
 use crate::status;
 use crate::stopping::Stopping;
@@ -63,16 +63,10 @@ pub enum SystemError {
     },
     /// The embedded DynamoDB did not start.
     #[error(transparent)]
-    Database(#[from] EmbeddedError),
-    /// The embedded DynamoDB does not answer.
-    #[error(transparent)]
-    Stream(#[from] Unreadable),
-    /// The embedded DynamoDB does not answer.
-    #[error(transparent)]
-    Table(#[from] LocalTableUnavailable),
-    /// The embedded DynamoDB does not answer.
-    #[error(transparent)]
-    Queues(#[from] QueueError),
+    NoDatabase(#[from] EmbeddedError),
+    /// The embedded DynamoDB does not answer. Start again.
+    #[error("the embedded DynamoDB does not answer")]
+    Database(#[source] runtime::BoxError),
     /// The operating system refused something that it normally gives.
     #[error("cannot {what}")]
     System {
@@ -87,7 +81,7 @@ pub enum SystemError {
         /// Where the logs are.
         logs: PathBuf,
         /// What happened.
-        source: InvokeError,
+        source: runtime::BoxError,
     },
     /// The logs say why.
     #[error("not ready within {} s (logs in {})", READY_WITHIN.as_secs(), logs.display())]
@@ -163,10 +157,10 @@ impl System {
         let dynamodb =
             EmbeddedDynamoDb::start_on(options.dynamodb_port, &folder.database(), folder.durability())
                 .await?;
-        let table = LocalTable::open(dynamodb.client()).await?;
+        let table = LocalTable::open(dynamodb.client()).await.map_err(no_answer)?;
         let queues = Queues::new(table.clone());
         for queue in [QUARANTINE_QUEUE, STREAM_FAILURE_QUEUE] {
-            queues.create(queue).await?;
+            queues.create(queue).await.map_err(no_answer)?;
         }
         let sqs = SqsEndpoint::start(queues.clone(), clock)
             .await
@@ -223,7 +217,7 @@ impl System {
         );
 
         let mapping = EventSourceMapping {
-            stream: Stream::open(dynamodb.database())?,
+            stream: Stream::open(dynamodb.database()).map_err(no_answer)?,
             function: projector.clone(),
             checkpoints: Checkpoints::new(table),
             queues,
@@ -261,7 +255,10 @@ impl System {
             self.checkin
                 .invoke(register)
                 .await
-                .map_err(|source| SystemError::Registration { logs: logs(), source })?;
+                .map_err(|error| SystemError::Registration {
+                    logs: logs(),
+                    source: error.into(),
+                })?;
             let registered_at = Instant::now();
             // It fails only if the mapping has ended.
             let _ = self
@@ -372,6 +369,10 @@ impl Termination {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+fn no_answer(error: impl Into<runtime::BoxError>) -> SystemError {
+    SystemError::Database(error.into())
 }
 
 /// The absolute path of a roster that the producer will be able to read.

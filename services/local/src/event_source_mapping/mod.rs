@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::backlog::{Backlog, Discarded, Next};
 use self::response::Outcome;
-use crate::function::{Function, InvokeError};
+use crate::function::{Invoke, InvokeError};
 use crate::queues::Queues;
 use crate::runtime_api::MAX_PAYLOAD_BYTES;
 use crate::stopping::Stopping;
@@ -85,11 +85,11 @@ impl Progress {
 }
 
 /// What a mapping connects.
-pub(crate) struct EventSourceMapping {
+pub(crate) struct EventSourceMapping<F> {
     /// Where records come from.
     pub(crate) stream: Stream,
     /// The function that gets them.
-    pub(crate) function: Arc<Function>,
+    pub(crate) function: Arc<F>,
     /// Where it is kept how far it has come.
     pub(crate) checkpoints: Checkpoints,
     /// Where it tells what it had to give up…
@@ -102,7 +102,7 @@ pub(crate) struct EventSourceMapping {
     pub(crate) clock: Clock,
 }
 
-impl EventSourceMapping {
+impl<F: Invoke> EventSourceMapping<F> {
     /// Delivers records until it is told to stop. Starts after the last record that was done, or else at the
     /// oldest one (`TRIM_HORIZON`).
     pub(crate) async fn run(self, progress: watch::Sender<Progress>, mut stopping: Stopping) {
@@ -140,8 +140,8 @@ impl EventSourceMapping {
 }
 
 /// A mapping at work.
-struct Delivery {
-    mapping: EventSourceMapping,
+struct Delivery<F> {
+    mapping: EventSourceMapping<F>,
     backlog: Backlog,
     /// The last record that is in the backlog or done.
     read_to: Option<SequenceNumber>,
@@ -150,7 +150,7 @@ struct Delivery {
     progress: watch::Sender<Progress>,
 }
 
-impl Delivery {
+impl<F: Invoke> Delivery<F> {
     /// Does the next thing there is to do; gives how long to wait until the one after.
     async fn step(&mut self, stopping: &mut Stopping) -> Result<Duration, runtime::BoxError> {
         let EventSourceMapping {
@@ -322,4 +322,245 @@ fn failure_message(discarded: &Discarded, stream: &Stream, now: Timestamp) -> St
         },
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitStatus;
+    use std::sync::Mutex;
+
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use embedded::{EVENT_TABLE, EmbeddedDynamoDb};
+    use runtime::clock::system_clock;
+    use serde_json::Value;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::function::FunctionFailure;
+    use crate::local_table::LocalTable;
+
+    const QUEUE: &str = "failures";
+    /// What a function answers that has done everything.
+    const DONE: Option<&str> = Some("");
+
+    /// A function without a process: it notes the versions in each batch, and answers as the test says (`None`: with
+    /// a function error).
+    struct Scripted {
+        batches: Mutex<Vec<Vec<u32>>>,
+        answer: fn(&[u32]) -> Option<&'static str>,
+    }
+
+    impl Invoke for Scripted {
+        async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+            let event: Value = serde_json::from_slice(&payload).unwrap();
+            let records = event["Records"].as_array().unwrap();
+            let versions: Vec<u32> = records
+                .iter()
+                .map(|record| {
+                    record["dynamodb"]["NewImage"]["version"]["N"]
+                        .as_str()
+                        .unwrap()
+                        .parse()
+                        .unwrap()
+                })
+                .collect();
+            self.batches.lock().unwrap().push(versions.clone());
+            match (self.answer)(&versions) {
+                Some(answer) => Ok(Bytes::from_static(answer.as_bytes())),
+                None => Err(InvokeError::FunctionError {
+                    function: "scripted",
+                    failure: FunctionFailure::Ended(ExitStatus::default()),
+                }),
+            }
+        }
+    }
+
+    /// An event table, and whatever the mapping writes.
+    struct World {
+        dynamodb: EmbeddedDynamoDb,
+        table: LocalTable,
+        queues: Queues,
+    }
+
+    /// A mapping at work.
+    struct Running {
+        function: Arc<Scripted>,
+        progress: watch::Receiver<Progress>,
+        stop: watch::Sender<bool>,
+        task: JoinHandle<()>,
+    }
+
+    impl World {
+        async fn new() -> World {
+            let dynamodb = EmbeddedDynamoDb::temporary().await.unwrap();
+            let table = LocalTable::open(dynamodb.client()).await.unwrap();
+            let queues = Queues::new(table.clone());
+            queues.create(QUEUE).await.unwrap();
+            World {
+                dynamodb,
+                table,
+                queues,
+            }
+        }
+
+        async fn append(&self, versions: std::ops::RangeInclusive<u32>) {
+            for version in versions {
+                self.dynamodb
+                    .client()
+                    .put_item()
+                    .table_name(EVENT_TABLE)
+                    .item("patient_id", AttributeValue::S("p-1".to_owned()))
+                    .item("version", AttributeValue::N(version.to_string()))
+                    .item("name", AttributeValue::S("Nobody".to_owned()))
+                    .send()
+                    .await
+                    .unwrap();
+            }
+        }
+
+        fn deliver(&self, settings: Settings, answer: fn(&[u32]) -> Option<&'static str>) -> Running {
+            let function = Arc::new(Scripted {
+                batches: Mutex::default(),
+                answer,
+            });
+            let mapping = EventSourceMapping {
+                stream: Stream::open(self.dynamodb.database()).unwrap(),
+                function: function.clone(),
+                checkpoints: Checkpoints::new(self.table.clone()),
+                queues: self.queues.clone(),
+                failure_queue: QUEUE,
+                settings,
+                clock: system_clock,
+            };
+            let (report, progress) = watch::channel(Progress::default());
+            let (stop, stopping) = watch::channel(false);
+            let task = tokio::spawn(mapping.run(report, Stopping::new(stopping)));
+            Running {
+                function,
+                progress,
+                stop,
+                task,
+            }
+        }
+    }
+
+    impl Running {
+        /// Waits until all that was appended before is done; gives the batches that the function got.
+        async fn batches_when_caught_up(mut self) -> Vec<Vec<u32>> {
+            let now = Instant::now();
+            let caught_up = self
+                .progress
+                .wait_for(|progress| progress.caught_up_at.is_some_and(|at| at > now));
+            timeout(Duration::from_secs(30), caught_up)
+                .await
+                .expect("in time")
+                .unwrap();
+            self.stop().await
+        }
+
+        /// Waits until the function got so many batches.
+        async fn until_batches(&self, count: usize) {
+            let until = Instant::now() + Duration::from_secs(30);
+            while self.function.batches.lock().unwrap().len() < count {
+                assert!(Instant::now() < until, "in time");
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+
+        async fn stop(self) -> Vec<Vec<u32>> {
+            self.stop.send(true).unwrap();
+            self.task.await.unwrap();
+            self.function.batches.lock().unwrap().clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn records_are_delivered_in_order_and_not_again_after_a_restart() {
+        let world = World::new().await;
+        world.append(1..=3).await;
+        let first = world.deliver(Settings::default(), |_| DONE);
+        assert_eq!(first.batches_when_caught_up().await, [[1, 2, 3]]);
+
+        world.append(4..=5).await;
+        let second = world.deliver(Settings::default(), |_| DONE);
+        assert_eq!(second.batches_when_caught_up().await, [[4, 5]]);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_done_is_delivered_again_after_a_restart() {
+        let world = World::new().await;
+        world.append(1..=2).await;
+        let settings = Settings {
+            batch_size: 1,
+            ..Settings::default()
+        };
+        let failing = world.deliver(settings, |batch| if batch == [1] { DONE } else { None });
+        failing.until_batches(2).await;
+        failing.stop().await;
+
+        let well = world.deliver(Settings::default(), |_| DONE);
+        assert_eq!(well.batches_when_caught_up().await, [[2]]);
+    }
+
+    #[tokio::test]
+    async fn batch_waits_until_it_is_full_or_the_window_is_over() {
+        let world = World::new().await;
+        world.append(1..=1).await;
+        let day = Duration::from_secs(24 * 60 * 60);
+        let settings = Settings {
+            batch_size: 2,
+            batching_window: day,
+            ..Settings::default()
+        };
+        let running = world.deliver(settings, |_| DONE);
+        world.append(2..=3).await;
+        running.until_batches(1).await;
+        assert_eq!(running.stop().await, [[1, 2]]);
+
+        let settings = Settings {
+            batching_window: Duration::from_millis(50),
+            ..Settings::default()
+        };
+        let running = world.deliver(settings, |_| DONE);
+        assert_eq!(running.batches_when_caught_up().await, [[3]]);
+    }
+
+    #[tokio::test]
+    async fn records_that_are_given_up_are_told_to_the_queue_without_their_content() {
+        let world = World::new().await;
+        world.append(1..=3).await;
+        let settings = Settings {
+            maximum_retry_attempts: Some(0),
+            ..Settings::default()
+        };
+        let running = world.deliver(settings, |batch| if batch.contains(&2) { None } else { DONE });
+        let batches = running.batches_when_caught_up().await;
+        assert_eq!(batches, [vec![1, 2, 3], vec![1], vec![2, 3], vec![2], vec![3]]);
+
+        let messages = world
+            .queues
+            .receive(QUEUE, 10, Duration::ZERO, system_clock())
+            .await
+            .unwrap();
+        let [message] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
+        assert!(
+            !message.body.contains("Nobody") && !message.body.contains("p-1"),
+            "{}",
+            message.body
+        );
+        let told: Value = serde_json::from_str(&message.body).unwrap();
+        let records = embedded::stream::records(world.dynamodb.database(), None, 3).unwrap();
+        let number = &records[1]["dynamodb"]["SequenceNumber"];
+        assert_eq!(told["requestContext"]["condition"], "RetryAttemptsExhausted");
+        assert_eq!(told["requestContext"]["approximateInvokeCount"], 3);
+        assert_eq!(told["DDBStreamBatchInfo"]["batchSize"], 1);
+        assert_eq!(&told["DDBStreamBatchInfo"]["startSequenceNumber"], number);
+        assert_eq!(&told["DDBStreamBatchInfo"]["endSequenceNumber"], number);
+        assert_eq!(
+            told["DDBStreamBatchInfo"]["streamArn"],
+            records[1]["eventSourceARN"]
+        );
+    }
 }
