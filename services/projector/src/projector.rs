@@ -120,7 +120,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
             concurrency: self.concurrency,
             now: (self.clock)(),
         };
-        let outcomes = advance.run(hints.clone()).await;
+        let outcomes = advance.run(hints).await;
         let mut failed = Vec::new();
         let (mut applied, mut catch_ups, mut gaps, mut quarantined, mut waiting) = (0, 0, 0, 0, 0);
         let mut newest: Option<Timestamp> = None;

@@ -78,7 +78,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> CatchUpTo<'_, L, S, Q>
         let mut quarantined = BTreeMap::new();
         for attempt in 1.. {
             let mut failed = Vec::new();
-            for (patient, outcome) in advance.run(hints.clone()).await {
+            for (patient, outcome) in advance.run(&hints).await {
                 match outcome {
                     Outcome::Reached { .. } | Outcome::GapLeft => {}
                     Outcome::Quarantined { at, .. } => drop(quarantined.insert(patient, at)),

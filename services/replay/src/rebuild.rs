@@ -19,9 +19,10 @@ use runtime::clock::Clock;
 
 use crate::catch_up::{CatchUpError, CatchUpTo};
 
-/// How far the last look reaches back before the beginning of the build: more than clocks differ and than the
+/// How far the last look reaches back before the beginning of the build. An event is recorded a moment before it is
+/// written, at most the 15 minutes that a Lambda function can run; that is also more than clocks differ and than the
 /// index follows its table.
-const OVERLAP_MILLIS: i64 = 60_000;
+const OVERLAP_MILLIS: i64 = 15 * 60_000;
 /// Patients whose states in the active generation are read at once.
 const CHUNK: usize = 500;
 

@@ -112,9 +112,9 @@ pub enum AdvanceError {
 }
 
 /// A patient that is not finished.
-struct Work {
-    patient: PatientId,
-    hints: PatientHints,
+struct Work<'h> {
+    patient: &'h PatientId,
+    hints: &'h PatientHints,
     /// The applied version before the first round; `None` until it was read.
     from: Option<StreamVersion>,
     caught_up: bool,
@@ -122,8 +122,8 @@ struct Work {
 }
 
 /// What one round is going to do to one patient.
-struct Step {
-    work: Work,
+struct Step<'h> {
+    work: Work<'h>,
     before: StreamVersion,
     fold: Fold,
 }
@@ -137,19 +137,19 @@ struct Fold {
 }
 
 /// What a look at the state says.
-enum Plan {
-    Done(Work, Outcome),
-    Step(Step),
+enum Plan<'h> {
+    Done(Work<'h>, Outcome),
+    Step(Step<'h>),
 }
 
 impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
     /// Moves every patient in `hints` to its hinted version or beyond, and says what became of each. A patient
     /// that fails, or that is quarantined, does not keep the others from moving.
-    pub async fn run(&self, hints: Hints) -> BTreeMap<PatientId, Outcome> {
+    pub async fn run(&self, hints: &Hints) -> BTreeMap<PatientId, Outcome> {
         let mut outcomes = BTreeMap::new();
-        let mut pending: Vec<Work> = hints
+        let mut pending: Vec<Work<'_>> = hints
             .0
-            .into_iter()
+            .iter()
             .map(|(patient, hints)| Work {
                 patient,
                 hints,
@@ -162,7 +162,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             let mut steps = Vec::new();
             for plan in self.plan(pending).await {
                 match plan {
-                    Plan::Done(work, outcome) => drop(outcomes.insert(work.patient, outcome)),
+                    Plan::Done(work, outcome) => drop(outcomes.insert(work.patient.clone(), outcome)),
                     Plan::Step(step) => steps.push(step),
                 }
             }
@@ -175,7 +175,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             while let Some(result) = finished.next().await {
                 match result {
                     Ok(work) => pending.push(work),
-                    Err((patient, outcome)) => drop(outcomes.insert(patient, outcome)),
+                    Err((patient, outcome)) => drop(outcomes.insert(patient.clone(), outcome)),
                 }
             }
         }
@@ -183,11 +183,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
     }
 
     /// Reads the states, and the events that are missing, and folds.
-    async fn plan(&self, pending: Vec<Work>) -> Vec<Plan> {
+    async fn plan<'h>(&self, pending: Vec<Work<'h>>) -> Vec<Plan<'h>> {
         let mut chunks = Vec::new();
         let mut rest = pending.into_iter().peekable();
         while rest.peek().is_some() {
-            chunks.push(rest.by_ref().take(STATES_PER_READ).collect::<Vec<Work>>());
+            chunks.push(rest.by_ref().take(STATES_PER_READ).collect::<Vec<Work<'_>>>());
         }
         let read = stream::iter(chunks)
             .map(|chunk| async move {
@@ -220,7 +220,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         plans
     }
 
-    async fn plan_one(&self, mut work: Work, state: PatientState) -> Plan {
+    async fn plan_one<'h>(&self, mut work: Work<'h>, state: PatientState) -> Plan<'h> {
         let applied = state.applied;
         let from = *work.from.get_or_insert(applied);
         if applied >= work.hints.target {
@@ -253,7 +253,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         if self.catch_up == CatchUp::LeaveGaps {
             return Plan::Done(work, Outcome::GapLeft);
         }
-        let entries = match self.log.read(&work.patient, applied, CATCH_UP_EVENTS).await {
+        let entries = match self.log.read(work.patient, applied, CATCH_UP_EVENTS).await {
             Ok(entries) => entries,
             Err(error) => return Plan::Done(work, Outcome::Failed(error.into())),
         };
@@ -270,7 +270,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
     }
 
     /// Puts the rows of all steps, and gives back those steps all of whose rows are there.
-    async fn put_rows(&self, steps: Vec<Step>) -> (Vec<Step>, Vec<(PatientId, Outcome)>) {
+    async fn put_rows<'h>(&self, steps: Vec<Step<'h>>) -> (Vec<Step<'h>>, Vec<(PatientId, Outcome)>) {
         let rows: Vec<PatientRow> = steps.iter().flat_map(Step::rows).collect();
         let failures = stream::iter(rows.chunks(MAX_ROWS_PER_PUT))
             .map(|chunk| async move {
@@ -293,11 +293,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         let mut complete = Vec::new();
         let mut outcomes = Vec::new();
         for step in steps {
-            match failed.get(&step.work.patient) {
+            match failed.get(step.work.patient) {
                 None => complete.push(step),
                 Some(error) => {
                     let outcome = Outcome::Failed(AdvanceError::Store(Arc::clone(error)));
-                    outcomes.push((step.work.patient, outcome));
+                    outcomes.push((step.work.patient.clone(), outcome));
                 }
             }
         }
@@ -305,7 +305,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
     }
 
     /// Puts the state. `Ok` gives the patient back for another round.
-    async fn put_state(&self, step: Step) -> Result<Work, (PatientId, Outcome)> {
+    async fn put_state<'h>(&self, step: Step<'h>) -> Result<Work<'h>, (&'h PatientId, Outcome)> {
         let Step {
             mut work,
             before,
@@ -331,7 +331,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         }
         match self
             .store
-            .put_state(self.generation, &work.patient, before, &after)
+            .put_state(self.generation, work.patient, before, &after)
             .await
         {
             Ok(()) => {}
@@ -369,7 +369,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
     }
 }
 
-impl Step {
+impl Step<'_> {
     fn rows(&self) -> impl Iterator<Item = PatientRow> {
         self.fold.rows.iter().map(|row| PatientRow {
             patient_id: self.work.patient.clone(),

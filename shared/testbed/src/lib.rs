@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{
-    Applied, CheckinId, CheckinRow, CorrelationId, EventDraft, EventId, Generation, PatientCheckedIn,
-    PatientId, PatientRegistered, PatientState, StreamVersion, Timestamp,
+    Applied, CheckinId, CheckinRow, CorrelationId, EventDraft, EventHash, EventId, Generation,
+    PatientCheckedIn, PatientId, PatientRegistered, PatientState, StreamVersion, Timestamp,
 };
 use embedded::{EVENT_TABLE, EmbeddedDynamoDb, READ_MODEL_TABLE};
 use event_log::{EventLog, EventTable};
@@ -40,6 +40,33 @@ pub struct World {
     pub read_model: ReadModelTable,
     /// Where events that can't be applied are reported.
     pub queue: Queue,
+}
+
+fn registration(patient: &str) -> EventDraft {
+    let name = format!("Canary {patient}").parse().unwrap();
+    let event = domain::Event::PatientRegistered(PatientRegistered { name });
+    draft(patient, "registration", 0, event)
+}
+
+fn checkin(patient: &str, minute: i64) -> EventDraft {
+    let checkin_id = CheckinId::derive(&[patient, &minute.to_string()]);
+    draft(
+        patient,
+        "check-in",
+        minute,
+        domain::Event::PatientCheckedIn(PatientCheckedIn { checkin_id }),
+    )
+}
+
+fn draft(patient: &str, kind: &str, minute: i64, event: domain::Event) -> EventDraft {
+    let occasion = CorrelationId::derive("test", &[]);
+    EventDraft {
+        event_id: EventId::derive(kind, &[patient, &minute.to_string()]),
+        occurred_at: at(minute),
+        correlation_id: occasion,
+        causation_id: occasion,
+        event,
+    }
 }
 
 /// Notices, in the order in which they were put.
@@ -88,21 +115,14 @@ impl World {
         ProjectionTable::new(self.client.clone(), READ_MODEL_TABLE)
     }
 
-    async fn append(&self, patient: &str, kind: &str, minute: i64, event: domain::Event) {
-        let occasion = CorrelationId::derive("test", &[]);
-        let draft = EventDraft {
-            event_id: EventId::derive(kind, &[patient, &minute.to_string()]),
-            occurred_at: at(minute),
-            correlation_id: occasion,
-            causation_id: occasion,
-            event,
-        };
+    async fn append(&self, patient: &str, draft: &EventDraft) {
+        let recorded_at = draft.occurred_at;
         append(
             &self.events,
             &patient.parse().unwrap(),
-            &draft,
+            draft,
             ExpectedVersion::Any,
-            at(minute),
+            recorded_at,
         )
         .await
         .unwrap();
@@ -110,16 +130,38 @@ impl World {
 
     /// Registers a patient at minute 0, with a name that must not get anywhere: Canary.
     pub async fn register(&self, patient: &str) {
-        let name = format!("Canary {patient}").parse().unwrap();
-        let event = domain::Event::PatientRegistered(PatientRegistered { name });
-        self.append(patient, "registration", 0, event).await;
+        self.append(patient, &registration(patient)).await;
     }
 
     /// Checks a patient in, at this minute.
     pub async fn check_in(&self, patient: &str, minute: i64) {
-        let checkin_id = CheckinId::derive(&[patient, &minute.to_string()]);
-        let event = domain::Event::PatientCheckedIn(PatientCheckedIn { checkin_id });
-        self.append(patient, "check-in", minute, event).await;
+        self.append(patient, &checkin(patient, minute)).await;
+    }
+
+    /// The stream records of a patient with check-ins at minutes 1 to `check_ins`, whose events are in no table.
+    #[must_use]
+    pub fn images(&self, patient: &str, check_ins: i64) -> Vec<serde_json::Value> {
+        let id: PatientId = patient.parse().unwrap();
+        let mut previous = (StreamVersion::EMPTY, EventHash::GENESIS);
+        std::iter::once(registration(patient))
+            .chain((1..=check_ins).map(|minute| checkin(patient, minute)))
+            .map(|draft| {
+                let event = draft.place(&id, previous.0, previous.1, draft.occurred_at);
+                previous = (event.version, event.hash);
+                let image = event_log::item::to_item(&event).unwrap();
+                serde_json::json!({
+                    "eventID": event.event_id,
+                    "eventName": "INSERT",
+                    "awsRegion": embedded::REGION,
+                    "dynamodb": {
+                        "Keys": { "patient_id": { "S": patient }, "version": { "N": event.version.to_string() } },
+                        "NewImage": image,
+                        "SequenceNumber": format!("{patient}:{}", event.version),
+                        "SizeBytes": 600,
+                    },
+                })
+            })
+            .collect()
     }
 
     /// A registered patient with check-ins at minutes 1 to `check_ins`.

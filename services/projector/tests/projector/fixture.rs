@@ -1,6 +1,7 @@
 //! The projector on the testbed, and faults.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use aws_lambda_events::dynamodb::{Event, EventRecord};
 use aws_lambda_events::streams::DynamoDbEventResponse;
@@ -49,26 +50,61 @@ pub(crate) fn failed(response: &DynamoDbEventResponse) -> Option<&str> {
         .map(|failure| failure.item_identifier.as_deref().unwrap())
 }
 
-/// The read model's table, with faults.
-pub(crate) struct Faulty {
+/// The read model's table, with faults, and with a count of the calls.
+pub(crate) struct Probe {
     pub(crate) inner: ProjectionTable,
     /// Patients whose rows cannot be put.
     pub(crate) no_rows: HashSet<PatientId>,
     /// Patients whose state is put, but whose acknowledgement is lost.
     pub(crate) no_answer: HashSet<PatientId>,
+    /// Calls that read states…
+    pub(crate) state_reads: AtomicUsize,
+    /// …that put rows…
+    pub(crate) row_puts: AtomicUsize,
+    /// …and that put a state.
+    pub(crate) state_puts: AtomicUsize,
+    /// Calls that are under way.
+    pub(crate) under_way: AtomicUsize,
+    /// Most calls that were under way at the same time.
+    pub(crate) most_under_way: AtomicUsize,
+}
+
+impl Probe {
+    pub(crate) fn new(world: &World) -> Probe {
+        Probe {
+            inner: world.store(),
+            no_rows: HashSet::new(),
+            no_answer: HashSet::new(),
+            state_reads: AtomicUsize::new(0),
+            row_puts: AtomicUsize::new(0),
+            state_puts: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
+        }
+    }
+
+    async fn count<T>(&self, calls: &AtomicUsize, call: impl Future<Output = T>) -> T {
+        calls.fetch_add(1, SeqCst);
+        self.most_under_way
+            .fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
+        let answer = call.await;
+        self.under_way.fetch_sub(1, SeqCst);
+        answer
+    }
 }
 
 fn fault() -> ProjectionUnavailable {
     ProjectionUnavailable("a fault was injected".into())
 }
 
-impl ProjectionStore for Faulty {
+impl ProjectionStore for &Probe {
     async fn states(
         &self,
         generation: Generation,
         patients: &[PatientId],
     ) -> Result<Vec<Option<PatientState>>, ProjectionUnavailable> {
-        self.inner.states(generation, patients).await
+        self.count(&self.state_reads, self.inner.states(generation, patients))
+            .await
     }
 
     async fn put_rows(
@@ -79,7 +115,8 @@ impl ProjectionStore for Faulty {
         if rows.iter().any(|row| self.no_rows.contains(&row.patient_id)) {
             return Err(fault());
         }
-        self.inner.put_rows(generation, rows).await
+        self.count(&self.row_puts, self.inner.put_rows(generation, rows))
+            .await
     }
 
     async fn put_state(
@@ -89,7 +126,11 @@ impl ProjectionStore for Faulty {
         expected: StreamVersion,
         state: &PatientState,
     ) -> Result<(), PutStateError> {
-        self.inner.put_state(generation, patient, expected, state).await?;
+        self.count(
+            &self.state_puts,
+            self.inner.put_state(generation, patient, expected, state),
+        )
+        .await?;
         if self.no_answer.contains(patient) {
             Err(fault().into())
         } else {

@@ -8,6 +8,7 @@
 mod fixture;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicUsize;
 
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -15,7 +16,7 @@ use domain::{Generation, StreamVersion};
 use projection::{Advance, CatchUp, Hints, Outcome, QuarantineNotice, Retry, begin_building, promote};
 use read_model::ReadModelStore;
 
-use fixture::{Faulty, NoLog, batch, failed, projector, projector_on, whole_stream};
+use fixture::{NoLog, Probe, batch, failed, projector, projector_on, whole_stream};
 use testbed::{World, at};
 
 const LIVE: Generation = Generation::FIRST;
@@ -193,10 +194,9 @@ async fn a_check_in_recorded_late_is_sorted_by_when_it_occurred() {
 async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed() {
     let world = three_patients().await;
     let stream = whole_stream(&world);
-    let faulty = Faulty {
-        inner: world.store(),
+    let faulty = Probe {
         no_rows: HashSet::from(["p-2".parse().unwrap()]),
-        no_answer: HashSet::new(),
+        ..Probe::new(&world)
     };
     // One row a chunk shares its fate with the other patients', so p-1 is put alone first.
     let without_p2: Vec<_> = stream
@@ -204,7 +204,7 @@ async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed(
         .filter(|r| !format!("{:?}", r.change.keys).contains("p-2"))
         .cloned()
         .collect();
-    let projector = projector_on(&world, world.log.clone(), faulty);
+    let projector = projector_on(&world, world.log.clone(), &faulty);
     assert_eq!(failed(&projector.handle(batch(without_p2)).await.unwrap()), None);
     let response = projector.handle(batch(stream.clone())).await.unwrap();
     // Record 1 (of 0..) is p-2's registration: the first record of the patient that failed.
@@ -246,12 +246,11 @@ async fn rows_without_a_state_are_invisible() {
 async fn a_lost_acknowledgement_is_harmless() {
     let world = three_patients().await;
     let stream = whole_stream(&world);
-    let faulty = Faulty {
-        inner: world.store(),
-        no_rows: HashSet::new(),
+    let faulty = Probe {
         no_answer: HashSet::from(["p-1".parse().unwrap()]),
+        ..Probe::new(&world)
     };
-    let projector = projector_on(&world, world.log.clone(), faulty);
+    let projector = projector_on(&world, world.log.clone(), &faulty);
     let response = projector.handle(batch(stream.clone())).await.unwrap();
     assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
     check(&world, [stream]).await;
@@ -445,7 +444,7 @@ async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
         };
         let mut hints = Hints::default();
         hints.add_head("p-1".parse().unwrap(), StreamVersion::new(11));
-        advance.run(hints).await.into_values().next().unwrap()
+        advance.run(&hints).await.into_values().next().unwrap()
     };
     assert!(matches!(
         redrive().await,
@@ -515,6 +514,27 @@ async fn a_record_without_a_sequence_number_fails_the_batch() {
         stream[2].change.sequence_number = number;
         projector(&world).handle(batch(stream)).await.unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn ten_thousand_records_take_few_calls() {
+    let world = World::new().await;
+    let records = (0..1_000).flat_map(|patient| world.images(&format!("p-{patient}"), 9));
+    let records: Vec<_> = serde_json::from_value(records.collect()).unwrap();
+    assert_eq!(records.len(), 10_000);
+    let probe = Probe::new(&world);
+    let response = projector_on(&world, NoLog, &probe)
+        .handle(batch(records))
+        .await
+        .unwrap();
+    assert_eq!(failed(&response), None);
+    // 100 patients a read, 25 rows a write, one write a patient.
+    let calls = [probe.state_reads, probe.row_puts, probe.state_puts].map(AtomicUsize::into_inner);
+    assert_eq!(calls, [10, 360, 1_000]);
+    assert_eq!(probe.most_under_way.into_inner(), 4);
+    let patient = world.state(LIVE, "p-999").await.patient.unwrap();
+    assert_eq!(patient.checkin_count, 9);
+    assert_eq!(world.visible(LIVE, "p-999").await.len(), 9);
 }
 
 #[tokio::test]
