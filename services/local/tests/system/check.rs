@@ -1,0 +1,109 @@
+//! Comparing what queries see with the event table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::system::{System, wait_until};
+
+/// An event as it is stored.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Event {
+    patient_id: String,
+    pub(crate) version: u64,
+    event_id: String,
+    event_type: String,
+    occurred_at: String,
+    data: Value,
+}
+
+/// The streams in the event table, by patient.
+pub(crate) type Streams = BTreeMap<String, Vec<Event>>;
+
+/// Reads the whole event table.
+pub(crate) fn streams(system: &System) -> Streams {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let items = runtime.block_on(async {
+        embedded::client(&system.dynamodb)
+            .scan()
+            .table_name(embedded::EVENT_TABLE)
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send()
+            .collect::<Result<Vec<_>, _>>()
+            .await
+            .unwrap()
+    });
+    let mut streams = Streams::new();
+    for item in items {
+        let event: Event = serde_dynamo::from_item(item).unwrap();
+        streams.entry(event.patient_id.clone()).or_default().push(event);
+    }
+    streams
+}
+
+pub(crate) fn count(streams: &Streams) -> usize {
+    streams.values().map(Vec::len).sum()
+}
+
+/// Reads the event table, waits until queries see all of it, and checks that they see it exactly: nothing lost,
+/// nothing twice, everything in order. What is appended meanwhile is left out of the comparison.
+#[track_caller]
+pub(crate) fn queries_see_exactly_the_events(system: &System) -> Streams {
+    let streams = streams(system);
+    queries_see_exactly(system, &streams);
+    streams
+}
+
+/// As [`queries_see_exactly_the_events`], for these streams.
+#[track_caller]
+pub(crate) fn queries_see_exactly(system: &System, streams: &Streams) {
+    let mut ids = BTreeSet::new();
+    for (patient, events) in streams {
+        let versions: Vec<u64> = events.iter().map(|event| event.version).collect();
+        assert_eq!(
+            versions,
+            (1..=versions.len() as u64).collect::<Vec<_>>(),
+            "versions of {patient}"
+        );
+        assert!(
+            events.iter().all(|event| ids.insert(&event.event_id)),
+            "an event id of {patient} appears twice"
+        );
+
+        let head = events.len() as u64;
+        wait_until("all events are applied", || version(system, patient) >= head);
+        let mut expected: Vec<Value> = events
+            .iter()
+            .filter(|event| event.event_type == "PatientCheckedIn")
+            .map(|event| {
+                json!({ "id": event.data["checkin_id"], "occurredAt": event.occurred_at, "version": event.version })
+            })
+            .collect();
+        let order = |row: &Value| {
+            (
+                row["occurredAt"].as_str().unwrap().to_owned(),
+                row["version"].as_u64(),
+            )
+        };
+        expected.sort_by_key(order);
+        expected.reverse();
+        let mut found = system.checkins(patient);
+        found.retain(|row| row["version"].as_u64().unwrap() <= head);
+        assert_eq!(found, expected, "check-ins of {patient}");
+    }
+}
+
+fn version(system: &System, patient: &str) -> u64 {
+    let answer = system.get(&format!("/patients/{patient}"));
+    if answer.status == 200 {
+        answer.json()["version"].as_u64().unwrap()
+    } else {
+        0
+    }
+}

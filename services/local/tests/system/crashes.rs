@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::check::{count, queries_see_exactly_the_events, streams};
+use crate::http;
+use crate::system::{System, is_alive, wait_until};
+
+/// Often enough that there is always something under way.
+const BUSY: [&str; 4] = ["--every", "50ms", "--checkins-per-tick", "3"];
+
+#[test]
+fn projector_killed_in_mid_batch_loses_and_repeats_nothing() {
+    let system = System::start(&BUSY);
+    for round in 0..6 {
+        let before = count(&streams(&system));
+        if round % 2 == 0 {
+            // It holds still with a batch in its hands, while more and more is appended…
+            system.signal("projector", Signal::STOP);
+        }
+        wait_until("events are appended", || count(&streams(&system)) > before + 10);
+        let killed = system.processes("projector");
+        system.signal("projector", Signal::KILL);
+        wait_until("there is a new one", || {
+            system
+                .processes("projector")
+                .iter()
+                .any(|process| !killed.contains(process))
+        });
+    }
+    queries_see_exactly_the_events(&system);
+}
+
+#[test]
+fn backend_killed_in_mid_request_fails_that_one_and_answers_the_next() {
+    let system = System::start(&["--every", "24h"]);
+    wait_until("a request was cut off", || {
+        wait_until("both backends are there", || {
+            system.processes("backend").len() == 2
+        });
+        system.signal("backend", Signal::STOP);
+        let request = http::send(&system.api, "GET", "/patients", "").unwrap();
+        // However short this is: if it was too short, the request is answered by the next backend.
+        assert!(!request.is_answered_within(Duration::from_millis(100)));
+        system.signal("backend", Signal::KILL);
+        let cut_off = request.answer().unwrap();
+
+        let next = system.get("/patients");
+        assert_eq!(next.status, 200, "{next:?}");
+        match cut_off.status {
+            502 => assert_eq!(cut_off.body, r#"{"message":"Internal server error"}"#),
+            status => assert_eq!(status, 200),
+        }
+        cut_off.status == 502
+    });
+}
+
+#[test]
+fn producer_killed_again_and_again_repeats_no_event() {
+    let system = System::start(&BUSY);
+    for _ in 0..5 {
+        let before = count(&streams(&system));
+        system.signal("checkin", Signal::KILL);
+        wait_until("events are appended", || count(&streams(&system)) > before + 5);
+    }
+    queries_see_exactly_the_events(&system);
+}
+
+#[test]
+fn whole_system_killed_goes_on_from_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let arguments = [&BUSY, ["--data", data].as_slice()].concat();
+    let mut known = 0;
+    for _ in 0..3 {
+        let mut system = System::start(&arguments);
+        let before = streams(&system);
+        assert!(count(&before) >= known, "appended events are gone");
+        wait_until("events are appended", || {
+            count(&streams(&system)) > count(&before) + 20
+        });
+        let kept = streams(&system);
+        for (patient, events) in &before {
+            assert!(
+                kept[patient].starts_with(events),
+                "the stream of {patient} has changed"
+            );
+        }
+        known = count(&kept);
+        let children = ["checkin", "projector", "backend"]
+            .map(|function| system.processes(function))
+            .concat();
+        assert_eq!(children.len(), 4);
+        system.end(Signal::KILL);
+        wait_until("its children have ended by themselves", || {
+            !children.iter().any(|child| is_alive(*child))
+        });
+    }
+    let system = System::start(&arguments);
+    let streams = queries_see_exactly_the_events(&system);
+    assert!(count(&streams) >= known, "appended events are gone");
+}

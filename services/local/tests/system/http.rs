@@ -1,0 +1,106 @@
+//! The few lines of HTTP that the tests need.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::system::PATIENCE;
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+/// GETs a path from `127.0.0.1:PORT`.
+///
+/// # Errors
+/// Nobody listens there, or the connection was closed.
+pub(crate) fn get(address: &str, path: &str) -> std::io::Result<Answer> {
+    request(address, "GET", path, "")
+}
+
+/// As [`get`], with any method and body.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn request(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+    send(address, method, path, body)?.answer()
+}
+
+/// One request in the JSON protocol of AWS.
+#[track_caller]
+pub(crate) fn post_json(address: &str, target: &str, body: &str) -> Value {
+    let headers = format!("Content-Type: application/x-amz-json-1.0\r\nX-Amz-Target: {target}\r\n");
+    let answer = send_with(address, "POST", "/", &headers, body)
+        .and_then(SentRequest::answer)
+        .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+/// Sends a request whose answer is read later.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn send(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<SentRequest> {
+    send_with(address, method, path, "", body)
+}
+
+fn send_with(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<SentRequest> {
+    let mut connection = TcpStream::connect(address)?;
+    let length = body.len();
+    write!(
+        connection,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    )?;
+    Ok(SentRequest(connection))
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub(crate) struct SentRequest(TcpStream);
+
+impl SentRequest {
+    pub(crate) fn is_answered_within(&self, patience: Duration) -> bool {
+        self.0.set_read_timeout(Some(patience)).unwrap();
+        self.0.peek(&mut [0]).is_ok()
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The connection was closed.
+    pub(crate) fn answer(mut self) -> std::io::Result<Answer> {
+        self.0.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer)?;
+        let closed = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(closed)?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .ok_or_else(closed)?;
+        Ok(Answer {
+            status,
+            body: body.to_owned(),
+        })
+    }
+}

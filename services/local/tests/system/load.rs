@@ -1,0 +1,139 @@
+//! The pipeline under load. It takes some minutes, so it is run by name only:
+//! `cargo test --release -p local --test system -- --ignored --nocapture --test-threads 1`
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use domain::{CheckinId, CorrelationId, Event, EventDraft, EventId, PatientCheckedIn, PatientId, Timestamp};
+use event_store::{Appended, EventStore, ExpectedVersion, append};
+use futures::{StreamExt, stream};
+
+use crate::check::{count, queries_see_exactly_the_events, streams};
+use crate::system::System;
+
+/// What queries have seen: for each patient, when which version was there for the first time.
+type Sightings = BTreeMap<String, Vec<(u64, Timestamp)>>;
+
+fn now() -> Timestamp {
+    runtime::clock::system_clock()
+}
+
+/// Looks at all patients, and notes whose version has risen; the sum of all versions.
+fn look(system: &System, seen: &mut Sightings) -> u64 {
+    let answer = system.get("/patients?limit=100");
+    let at = now();
+    let mut sum = 0;
+    for patient in answer.json()["patients"].as_array().unwrap() {
+        let version = patient["version"].as_u64().unwrap();
+        sum += version;
+        let sightings = seen.entry(patient["id"].as_str().unwrap().to_owned()).or_default();
+        if sightings.last().is_none_or(|(last, _)| *last < version) {
+            sightings.push((version, at));
+        }
+    }
+    sum
+}
+
+#[test]
+#[ignore = "takes more than two minutes"]
+fn a_thousand_check_ins_a_minute_for_two_minutes() {
+    let system = System::start(&["--every", "1s", "--checkins-per-tick", "17"]);
+    let mut seen = Sightings::new();
+    look(&system, &mut seen);
+    let (began, until) = (now(), Instant::now() + Duration::from_secs(120));
+    while Instant::now() < until {
+        look(&system, &mut seen);
+    }
+    let ended = now();
+    let streams = queries_see_exactly_the_events(&system);
+    let mut millis: Vec<i64> = streams
+        .iter()
+        .flat_map(|(patient, events)| events.iter().map(move |event| (&seen[patient], event)))
+        .filter(|(_, event)| (began..ended.plus_millis(-5_000)).contains(&event.recorded_at()))
+        .map(|(sightings, event)| {
+            let readable = sightings.iter().find(|(version, _)| *version >= event.version());
+            readable.expect("it was readable within 5 s").1.millis_since(event.recorded_at())
+        })
+        .collect();
+    millis.sort_unstable();
+    let percentile = |percent: usize| millis[(millis.len() - 1) * percent / 100];
+    println!(
+        "{} check-ins in two minutes; append to readable: p50 {} ms, p99 {} ms, most {} ms",
+        millis.len(),
+        percentile(50),
+        percentile(99),
+        percentile(100)
+    );
+    assert!(millis.len() >= 1_900, "{}", millis.len());
+}
+
+/// Appends `total` check-ins to the streams of `patients`, several at once.
+async fn append_all(dynamodb: &str, patients: &[PatientId], total: usize) -> Vec<Instant> {
+    let events = EventStore::new(embedded::client(dynamodb), embedded::EVENT_TABLE);
+    let occasion = CorrelationId::derive("load", &[]);
+    stream::iter((0..total).zip(patients.iter().cycle()))
+        .map(|(number, patient)| {
+            let number = number.to_string();
+            let at = now();
+            let draft = EventDraft {
+                event_id: EventId::derive("load", &[&number]),
+                occurred_at: at,
+                correlation_id: occasion,
+                causation_id: occasion,
+                event: Event::PatientCheckedIn(PatientCheckedIn { checkin_id: CheckinId::derive(&[&number]) }),
+            };
+            let events = &events;
+            async move {
+                let appended = append(events, patient, &draft, ExpectedVersion::NotEmpty, at).await.unwrap();
+                assert!(matches!(appended, Appended::New { .. }));
+                Instant::now()
+            }
+        })
+        .buffer_unordered(8)
+        .collect()
+        .await
+}
+
+#[test]
+#[ignore = "takes most of a minute"]
+fn no_slow_down_up_to_twenty_thousand_events() {
+    const TOTAL: usize = 20_000;
+    let system = System::start(&["--every", "1h"]);
+    let registered = count(&streams(&system));
+    let patients: Vec<PatientId> =
+        system.patients().iter().map(|patient| patient["id"].as_str().unwrap().parse().unwrap()).collect();
+    let began = Instant::now();
+    let done = AtomicBool::new(false);
+    let (appended, readable) = std::thread::scope(|scope| {
+        let appending = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let appended = runtime.block_on(append_all(&system.dynamodb, &patients, TOTAL));
+            done.store(true, Ordering::SeqCst);
+            appended
+        });
+        let mut seen = Sightings::new();
+        let mut readable = Vec::new();
+        while readable.len() < TOTAL {
+            let was_done = done.load(Ordering::SeqCst);
+            let sum = usize::try_from(look(&system, &mut seen)).unwrap();
+            readable.resize(sum.saturating_sub(registered).min(TOTAL), Instant::now());
+            assert!(!was_done || began.elapsed() < Duration::from_secs(300), "{} of {TOTAL}", readable.len());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (appending.join().unwrap(), readable)
+    });
+    queries_see_exactly_the_events(&system);
+    let rate = |times: &[Instant], thousand: usize| {
+        let from = if thousand == 0 { began } else { times[thousand * 1_000 - 1] };
+        1_000.0 / (times[thousand * 1_000 + 999] - from).as_secs_f64()
+    };
+    println!("events        appended/s    readable/s");
+    for thousand in 0..TOTAL / 1_000 {
+        let (appended, readable) = (rate(&appended, thousand), rate(&readable, thousand));
+        println!("to {:>6} {appended:>14.0} {readable:>13.0}", (thousand + 1) * 1_000);
+    }
+    let ratio = rate(&readable, TOTAL / 1_000 - 1) / rate(&readable, 0);
+    println!("the last thousand at {ratio:.2} of the rate of the first");
+    assert!(ratio >= 0.9, "{ratio}");
+}
