@@ -1,5 +1,12 @@
 //! Which crate may reach which: Cargo itself is asked.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "functions that tests share are tests too"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

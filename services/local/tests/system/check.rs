@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,7 +16,18 @@ pub(crate) struct Event {
     event_id: String,
     event_type: String,
     occurred_at: String,
+    recorded_at: Timestamp,
     data: Value,
+}
+
+impl Event {
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) const fn recorded_at(&self) -> Timestamp {
+        self.recorded_at
+    }
 }
 
 /// The streams in the event table, by patient.

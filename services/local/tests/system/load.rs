@@ -27,7 +27,9 @@ fn look(system: &System, seen: &mut Sightings) -> u64 {
     for patient in answer.json()["patients"].as_array().unwrap() {
         let version = patient["version"].as_u64().unwrap();
         sum += version;
-        let sightings = seen.entry(patient["id"].as_str().unwrap().to_owned()).or_default();
+        let sightings = seen
+            .entry(patient["id"].as_str().unwrap().to_owned())
+            .or_default();
         if sightings.last().is_none_or(|(last, _)| *last < version) {
             sightings.push((version, at));
         }
@@ -49,11 +51,17 @@ fn a_thousand_check_ins_a_minute_for_two_minutes() {
     let streams = queries_see_exactly_the_events(&system);
     let mut millis: Vec<i64> = streams
         .iter()
-        .flat_map(|(patient, events)| events.iter().map(move |event| (&seen[patient], event)))
+        .flat_map(|(patient, events)| {
+            let sightings = &seen[patient];
+            events.iter().map(move |event| (sightings, event))
+        })
         .filter(|(_, event)| (began..ended.plus_millis(-5_000)).contains(&event.recorded_at()))
         .map(|(sightings, event)| {
             let readable = sightings.iter().find(|(version, _)| *version >= event.version());
-            readable.expect("it was readable within 5 s").1.millis_since(event.recorded_at())
+            readable
+                .expect("it was readable within 5 s")
+                .1
+                .millis_since(event.recorded_at())
         })
         .collect();
     millis.sort_unstable();
@@ -81,11 +89,15 @@ async fn append_all(dynamodb: &str, patients: &[PatientId], total: usize) -> Vec
                 occurred_at: at,
                 correlation_id: occasion,
                 causation_id: occasion,
-                event: Event::PatientCheckedIn(PatientCheckedIn { checkin_id: CheckinId::derive(&[&number]) }),
+                event: Event::PatientCheckedIn(PatientCheckedIn {
+                    checkin_id: CheckinId::derive(&[&number]),
+                }),
             };
             let events = &events;
             async move {
-                let appended = append(events, patient, &draft, ExpectedVersion::NotEmpty, at).await.unwrap();
+                let appended = append(events, patient, &draft, ExpectedVersion::NotEmpty, at)
+                    .await
+                    .unwrap();
                 assert!(matches!(appended, Appended::New { .. }));
                 Instant::now()
             }
@@ -101,13 +113,19 @@ fn no_slow_down_up_to_twenty_thousand_events() {
     const TOTAL: usize = 20_000;
     let system = System::start(&["--every", "1h"]);
     let registered = count(&streams(&system));
-    let patients: Vec<PatientId> =
-        system.patients().iter().map(|patient| patient["id"].as_str().unwrap().parse().unwrap()).collect();
+    let patients: Vec<PatientId> = system
+        .patients()
+        .iter()
+        .map(|patient| patient["id"].as_str().unwrap().parse().unwrap())
+        .collect();
     let began = Instant::now();
     let done = AtomicBool::new(false);
     let (appended, readable) = std::thread::scope(|scope| {
         let appending = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             let appended = runtime.block_on(append_all(&system.dynamodb, &patients, TOTAL));
             done.store(true, Ordering::SeqCst);
             appended
@@ -118,20 +136,31 @@ fn no_slow_down_up_to_twenty_thousand_events() {
             let was_done = done.load(Ordering::SeqCst);
             let sum = usize::try_from(look(&system, &mut seen)).unwrap();
             readable.resize(sum.saturating_sub(registered).min(TOTAL), Instant::now());
-            assert!(!was_done || began.elapsed() < Duration::from_secs(300), "{} of {TOTAL}", readable.len());
+            assert!(
+                !was_done || began.elapsed() < Duration::from_secs(300),
+                "{} of {TOTAL}",
+                readable.len()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         (appending.join().unwrap(), readable)
     });
     queries_see_exactly_the_events(&system);
     let rate = |times: &[Instant], thousand: usize| {
-        let from = if thousand == 0 { began } else { times[thousand * 1_000 - 1] };
+        let from = if thousand == 0 {
+            began
+        } else {
+            times[thousand * 1_000 - 1]
+        };
         1_000.0 / (times[thousand * 1_000 + 999] - from).as_secs_f64()
     };
     println!("events        appended/s    readable/s");
     for thousand in 0..TOTAL / 1_000 {
         let (appended, readable) = (rate(&appended, thousand), rate(&readable, thousand));
-        println!("to {:>6} {appended:>14.0} {readable:>13.0}", (thousand + 1) * 1_000);
+        println!(
+            "to {:>6} {appended:>14.0} {readable:>13.0}",
+            (thousand + 1) * 1_000
+        );
     }
     let ratio = rate(&readable, TOTAL / 1_000 - 1) / rate(&readable, 0);
     println!("the last thousand at {ratio:.2} of the rate of the first");

@@ -1,8 +1,16 @@
 //! The real program with real child processes, over HTTP, as whoever runs it sees it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "functions that tests share are tests too"
+)]
+
 mod check;
 mod crashes;
 mod http;
+mod load;
 mod pipeline;
 mod poison;
 mod start_and_end;
