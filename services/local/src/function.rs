@@ -388,7 +388,8 @@ impl Sandbox {
         Ok(match call {
             Call::Next(waiting) => {
                 self.waiting = Some(waiting);
-                None
+                // The Runtime API may have refused its result: one that is too large, say.
+                running.map(|_| Err(FunctionFailure::Reported("no result was accepted".to_owned())))
             }
             Call::Response {
                 request_id,
@@ -568,6 +569,30 @@ mod tests {
         });
         assert_eq!(sandbox.invoke(invocation("id-1")).await.unwrap(), "new");
         assert!(process.await.unwrap().starts_with("http/1.1 400"));
+    }
+
+    #[tokio::test]
+    async fn result_that_is_too_large_fails_the_invocation() {
+        let mut sandbox = sandbox().await;
+        let address = sandbox.api.address;
+        let process = tokio::spawn(async move {
+            request(address, NEXT, "").await.unwrap();
+            let too_large = "x".repeat(crate::runtime_api::MAX_PAYLOAD_BYTES + 1);
+            // The endpoint may hang up before it has read everything.
+            let refused = request(
+                address,
+                "POST /2018-06-01/runtime/invocation/id-1/response",
+                &too_large,
+            )
+            .await;
+            let next = tokio::spawn(request(address, NEXT, ""));
+            (refused, next)
+        });
+        let failure = sandbox.invoke(invocation("id-1")).await.unwrap_err();
+        assert_eq!(failure.to_string(), "failed: no result was accepted");
+        let (refused, next) = process.await.unwrap();
+        assert!(refused.is_none_or(|refused| refused.starts_with("http/1.1 413")));
+        next.abort();
     }
 
     #[tokio::test]

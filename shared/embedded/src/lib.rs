@@ -265,3 +265,55 @@ fn index_stream_records(connection: &rusqlite::Connection) -> rusqlite::Result<(
          ON _stream_records (table_name, CAST(sequence_number AS INTEGER))",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+
+    async fn put(dynamodb: &EmbeddedDynamoDb, version: u32) {
+        dynamodb
+            .client()
+            .put_item()
+            .table_name(EVENT_TABLE)
+            .item("patient_id", AttributeValue::S("p-1".to_owned()))
+            .item("version", AttributeValue::N(version.to_string()))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_event_is_counted_once_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let dynamodb = EmbeddedDynamoDb::start(folder.path(), Durability::Kept)
+            .await
+            .unwrap();
+        let appended = dynamodb.appended_events();
+        assert_eq!(appended.count().unwrap(), 0);
+        put(&dynamodb, 1).await;
+        put(&dynamodb, 2).await;
+        assert_eq!(appended.count().unwrap(), 2);
+        put(&dynamodb, 2).await;
+        put(&dynamodb, 3).await;
+        assert_eq!(appended.count().unwrap(), 3);
+        drop(dynamodb);
+
+        let dynamodb = EmbeddedDynamoDb::start(folder.path(), Durability::Kept)
+            .await
+            .unwrap();
+        put(&dynamodb, 4).await;
+        assert_eq!(dynamodb.appended_events().count().unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn port_that_is_taken_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let refused = EmbeddedDynamoDb::start_on(port, folder.path(), Durability::Temporary).await;
+        let message = refused.err().unwrap().to_string();
+        assert_eq!(message, format!("cannot listen on 127.0.0.1:{port}"));
+    }
+}
