@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Runs the release build of `local` as a stranger would, with every command that the README shows.
+
+    end_to_end.py FOLDER     the folder with the programs `local` and `replay`
+
+Each block of commands in README.md that is marked `<!-- try -->` is run as it stands, but for the addresses: the port
+8080 of the README and its DynamoDB address are replaced by those that this run was given by the system. If a block of
+JSON follows, the answer must have the same shape.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
+
+
+def say(text):
+    print(f"  {text}", flush=True)
+
+
+def wait_for(what, condition, seconds):
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            say(f"{what}: after {seconds - (deadline - time.monotonic()):.1f} s")
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+class Local:
+    """A running system, on ports that it chose itself."""
+
+    def __init__(self, data, *arguments):
+        self.output = pathlib.Path(data).with_suffix(".out")
+        with open(self.output, "wb") as output:
+            self.child = subprocess.Popen(
+                [PROGRAMS / "local", "--port", "0", "--data", data, *arguments], stdout=output, stderr=output
+            )
+        wait_for("ready", lambda: self.printed("logs"), 30)
+        self.url = self.printed("patients")
+        self.dynamodb = self.printed("dynamodb")
+
+    def printed(self, label):
+        assert self.child.poll() is None, self.output.read_text()
+        found = re.search(rf"^{label} +(\S+)", self.output.read_text(), re.M)
+        return found and found[1]
+
+    def get(self, path=""):
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return json.load(answer)
+
+    def patients(self):
+        found, cursor = [], ""
+        while cursor is not None:
+            page = self.get(f"?limit=20{cursor and '&cursor=' + cursor}")
+            found += page["patients"]
+            cursor = page["nextCursor"]
+        return found
+
+    def checkins(self, patient):
+        return self.get(f"/{patient}/checkins?limit=100")["checkins"]
+
+    def stop(self, with_signal):
+        self.child.send_signal(with_signal)
+        return self.child.wait(timeout=20)
+
+
+def shape(value):
+    """What kind of JSON this is; lists by their first element, a number or text or null in the place of another."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(inner) for inner in value[:1]]
+    return "value"
+
+
+def readme_blocks():
+    """The commands that are marked, each with the JSON that is shown below it, if any."""
+    text = (ROOT / "README.md").read_text()
+    pattern = r"<!-- try -->\n```sh\n(.*?)```(?:\n\n?```json\n(.*?)```)?"
+    blocks = re.findall(pattern, text, re.S)
+    assert len(blocks) == text.count("<!-- try -->") > 0
+    return blocks
+
+
+def try_readme(system):
+    environment = dict(os.environ, PATH=f"{PROGRAMS}:{os.environ['PATH']}")
+    for commands, expected in readme_blocks():
+        base = system.url.removesuffix("/patients")
+        shown = commands.replace("http://127.0.0.1:8080", base).replace("http://127.0.0.1:PORT", system.dynamodb)
+        shown = shown.replace("cargo run -p replay -- ", "replay ")
+        say("$ " + commands.strip().replace("\n", "\n    "))
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", shown], env=environment, cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), "no output"
+        if expected:
+            found = json.loads(done.stdout)
+            assert shape(found) == shape(json.loads(expected)), f"the README shows another shape than\n{done.stdout}"
+
+
+def main():
+    folder = tempfile.mkdtemp(prefix="end-to-end-")
+    data = folder + "/data"
+    try:
+        print("a new system lists everybody, and nobody has checked in", flush=True)
+        system = Local(data, "--every", "1h")
+        everybody = system.patients()
+        assert len(everybody) == 50 == len({patient["id"] for patient in everybody})
+        assert all(patient["lastCheckinAt"] is None for patient in everybody)
+        assert system.stop(signal.SIGINT) == 0
+
+        print("patients check in, more and more of them", flush=True)
+        system = Local(data)
+
+        def checked_in():
+            return [patient for patient in system.patients() if patient["lastCheckinAt"]]
+
+        first = len(wait_for("somebody checked in", checked_in, 30))
+        wait_for("more have checked in", lambda: len(checked_in()) > first, 30)
+        patient = checked_in()[0]
+        rows = system.checkins(patient["id"])
+        assert rows and rows == sorted(rows, key=lambda row: row["occurredAt"], reverse=True)
+
+        print("what the README shows", flush=True)
+        try_readme(system)
+
+        print("killed, and started again on the same folder", flush=True)
+        system.stop(signal.SIGKILL)
+        before = {patient["id"]: patient["checkinCount"] for patient in everybody}
+        system = Local(data, "--every", "200ms")
+        after = {patient["id"]: patient["checkinCount"] for patient in system.patients()}
+        assert all(after[patient] >= before[patient] for patient in before)
+        assert after[patient["id"]] >= len(rows) and system.checkins(patient["id"])[-len(rows):] == rows
+        seen = sum(after.values())
+        wait_for("it goes on", lambda: sum(p["checkinCount"] for p in system.patients()) > seen, 10)
+
+        print("it ends, and its children with it", flush=True)
+        assert system.stop(signal.SIGINT) == 0
+        left = subprocess.run(["pgrep", "-f", f"{PROGRAMS}/local service"], capture_output=True, text=True)
+        wait_for("no child is left", lambda: not left.stdout, 1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print("end to end: all as it should be", flush=True)
+
+
+main()
