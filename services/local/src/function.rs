@@ -181,6 +181,7 @@ struct Shared {
 async fn run_instance(shared: Arc<Shared>, mut stopping: Stopping) {
     let name = shared.definition.name;
     let (mut backoff, longest) = BACKOFF;
+    let mut undelivered = None;
     loop {
         let failure = match Sandbox::start(&shared).await {
             Err(error) => StartFailed(FunctionFailure::NotStarted(error.to_string())),
@@ -192,7 +193,7 @@ async fn run_instance(shared: Arc<Shared>, mut stopping: Stopping) {
                         sandbox.stop().await;
                         return;
                     }
-                    failure = serve(&mut sandbox, &shared) => failure,
+                    failure = serve(&mut sandbox, &shared, &mut undelivered) => failure,
                 };
                 sandbox.kill().await;
                 failure
@@ -206,9 +207,10 @@ async fn run_instance(shared: Arc<Shared>, mut stopping: Stopping) {
             StartFailed(failure) => {
                 tracing::error!(function = name, %failure, "did not start up");
                 // Whoever waits is told, as Lambda does; who invokes after this waits for the next start.
-                if let Ok(mut requests) = shared.requests.try_lock()
-                    && let Ok(request) = requests.try_recv()
-                {
+                let waiting = undelivered
+                    .take()
+                    .or_else(|| shared.requests.try_lock().ok()?.try_recv().ok());
+                if let Some(request) = waiting {
                     let _ = request.result.send(Err(failure));
                 }
                 if timeout(backoff, stopping.wait()).await.is_ok() {
@@ -229,21 +231,26 @@ enum SandboxEnd {
 }
 use SandboxEnd::{Failed, StartFailed};
 
-/// Hands invocations to the process until that ends.
-async fn serve(sandbox: &mut Sandbox, shared: &Shared) -> SandboxEnd {
+/// Hands invocations to the process until that ends. A request that finds the process gone is left in
+/// `undelivered`, for the next one.
+async fn serve(sandbox: &mut Sandbox, shared: &Shared, undelivered: &mut Option<Request>) -> SandboxEnd {
     if let Err(failure) = sandbox.starts_up().await {
         return StartFailed(failure);
     }
     loop {
-        let request = tokio::select! {
-            biased;
-            failure = sandbox.ends() => return Failed(failure),
-            request = next_request(&shared.requests) => request,
+        let request = match undelivered.take() {
+            Some(request) => request,
+            None => tokio::select! {
+                biased;
+                failure = sandbox.ends() => return Failed(failure),
+                // Never `None`: the sender lives as long as the function.
+                Some(request) = next_request(&shared.requests) => request,
+            },
         };
-        // The sender lives as long as the function.
-        let Some(request) = request else {
-            std::future::pending().await
-        };
+        if let Ok(Some(status)) = sandbox.child.try_wait() {
+            *undelivered = Some(request);
+            return Failed(FunctionFailure::Ended(status));
+        }
         let limit = shared.definition.timeout;
         let deadline = (shared.clock)().plus_millis(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
         let invocation = Invocation {

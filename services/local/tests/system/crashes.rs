@@ -42,7 +42,11 @@ fn backend_killed_in_mid_request_fails_that_one_and_answers_the_next() {
         let request = http::send(&system.api, "GET", "/patients", "").unwrap();
         // However short this is: if it was too short, the request is answered by the next backend.
         assert!(!request.is_answered_within(Duration::from_millis(100)));
+        let killed = system.processes("backend");
         system.signal("backend", Signal::KILL);
+        wait_until("they have ended", || {
+            !killed.iter().any(|process| is_alive(*process))
+        });
         let cut_off = request.answer().unwrap();
 
         let next = system.get("/patients");
