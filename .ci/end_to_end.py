@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the release build of `local` as a stranger would, with every command that the README shows.
 
-    end_to_end.py FOLDER     the folder with the programs `local` and `replay`
+    end_to_end.py LOCAL REPLAY     the two programs
 
 Each block of commands in README.md that is marked `<!-- try -->` is run as it stands, but for the addresses: the port
 8080 of the README and its DynamoDB address are replaced by those that this run was given by the system. If a block of
@@ -9,7 +9,6 @@ JSON follows, the answer must have the same shape.
 """
 
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -21,7 +20,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
+LOCAL, REPLAY = (pathlib.Path(program).resolve() for program in sys.argv[1:3])
 
 
 def say(text):
@@ -46,7 +45,7 @@ class Local:
         self.output = pathlib.Path(data).with_suffix(".out")
         with open(self.output, "wb") as output:
             self.child = subprocess.Popen(
-                [PROGRAMS / "local", "--port", "0", "--data", data, *arguments], stdout=output, stderr=output
+                [LOCAL, "--port", "0", "--data", data, *arguments], stdout=output, stderr=output
             )
         wait_for("ready", lambda: self.printed("logs"), 30)
         self.url = self.printed("patients")
@@ -96,14 +95,13 @@ def readme_blocks():
 
 
 def try_readme(system):
-    environment = dict(os.environ, PATH=f"{PROGRAMS}:{os.environ['PATH']}")
     for commands, expected in readme_blocks():
         base = system.url.removesuffix("/patients")
         shown = commands.replace("http://127.0.0.1:8080", base).replace("http://127.0.0.1:PORT", system.dynamodb)
-        shown = shown.replace("cargo run -p replay -- ", "replay ")
+        shown = shown.replace("cargo run -p replay --", str(REPLAY))
         say("$ " + commands.strip().replace("\n", "\n    "))
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", shown], env=environment, cwd=ROOT, capture_output=True, text=True
+            ["bash", "-euo", "pipefail", "-c", shown], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip(), "no output"
@@ -150,7 +148,7 @@ def main():
 
         print("it ends, and its children with it", flush=True)
         assert system.stop(signal.SIGINT) == 0
-        left = subprocess.run(["pgrep", "-f", f"{PROGRAMS}/local service"], capture_output=True, text=True)
+        left = subprocess.run(["pgrep", "-f", f"{LOCAL} service"], capture_output=True, text=True)
         wait_for("no child is left", lambda: not left.stdout, 1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,12 +2,11 @@
 //!
 //! The control item is read once for a request, and everything in the answer is from the generation that it names.
 
-use std::error::Error;
-
 use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayProxyResponse};
 use domain::{PatientId, StreamVersion};
 use http::Method;
 use read_model::{CheckinsQuery, CursorKey, Queries, ReadModelStore, RowRange};
+use runtime::telemetry::chain;
 use serde::de::DeserializeOwned;
 
 use crate::cursor::{BoundQuery, PinnedRow};
@@ -199,16 +198,4 @@ fn place<P: DeserializeOwned>(
 ) -> Result<Option<P>, Problem> {
     let place = cursor.map(|cursor| query.place(key, cursor)).transpose()?;
     Ok(place)
-}
-
-/// The error and what caused it, for the log.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

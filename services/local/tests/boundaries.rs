@@ -16,7 +16,7 @@ use serde_json::Value;
 /// own needs and tests do not count; platforms other than this one do.
 fn links() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -105,6 +105,26 @@ fn rules_are_pure() {
     check_apart("domain", |name| {
         name.starts_with("aws") || name.starts_with("hyper") || ["tokio", "reqwest", "axum"].contains(&name)
     });
+}
+
+#[test]
+fn every_outside_crate_has_its_reason_in_the_architecture() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let read = |file: &str| std::fs::read_to_string(format!("{root}/{file}")).unwrap();
+    let manifest = read("Cargo.toml");
+    let (_, dependencies) = manifest.split_once("[workspace.dependencies]\n").unwrap();
+    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
+    let outside: Vec<&str> = dependencies
+        .lines()
+        .filter(|line| line.contains('=') && !line.contains("path = "))
+        .map(|line| line.split([' ', '.', '=']).next().unwrap())
+        .collect();
+    assert!(outside.len() > 20, "{outside:?}");
+    let architecture = read("docs/ARCHITECTURE.md");
+    let (_, reasons) = architecture.split_once("## Outside dependencies").unwrap();
+    for name in &outside {
+        assert!(reasons.contains(&format!("`{name}`")), "{name} has no reason");
+    }
 }
 
 #[test]

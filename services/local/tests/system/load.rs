@@ -2,6 +2,7 @@
 //! `cargo test --release -p local --test system -- --ignored --nocapture --test-threads 1`
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -162,7 +163,19 @@ fn no_slow_down_up_to_twenty_thousand_events() {
             (thousand + 1) * 1_000
         );
     }
-    let ratio = rate(&readable, TOTAL / 1_000 - 1) / rate(&readable, 0);
-    println!("the last thousand at {ratio:.2} of the rate of the first");
+    let (first, last) = (0..5, TOTAL / 1_000 - 5..TOTAL / 1_000);
+    println!(
+        "the last thousand at {:.2} of the rate of the first",
+        rate(&readable, last.end - 1) / rate(&readable, 0)
+    );
+    // Whatever else the machine does makes a thousand slower, never faster: so the fastest of each five tell most
+    // about the system, and one thousand alone would fail by chance.
+    let fastest = |thousands: Range<usize>| {
+        thousands
+            .map(|thousand| rate(&readable, thousand))
+            .fold(0.0, f64::max)
+    };
+    let ratio = fastest(last) / fastest(first);
+    println!("the fastest of the last five thousands at {ratio:.2} of the fastest of the first five");
     assert!(ratio >= 0.9, "{ratio}");
 }
