@@ -1,6 +1,8 @@
 //! The pipeline under load. It takes some minutes, so it is run by name only:
 //! `cargo test --release -p local --test system -- --ignored --nocapture --test-threads 1`
 
+#![allow(clippy::print_stdout, reason = "the numbers are what it is run for")]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
