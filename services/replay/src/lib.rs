@@ -2,14 +2,12 @@
 //!
 //! Deliberately absent: any way to append, change or remove an event.
 
-mod catch_up;
 mod cli;
 mod connection;
 mod rebuild;
 mod report;
 mod status;
 
-pub use catch_up::{CatchUpError, Reconciled};
 pub use cli::{Cli, run};
 pub use rebuild::{Rebuild, RebuildError, Rebuilt};
 pub use status::{EventStatus, GenerationStatus, Status, StatusError, status};

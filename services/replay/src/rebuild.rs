@@ -12,17 +12,15 @@ use domain::{Generation, PatientId, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
-    BeginError, Hints, ProjectionStore, ProjectionUnavailable, PromoteError, QuarantineQueue, begin_building,
+    Advance, AdvanceError, BeginError, CatchUp, Hints, ProjectionStore, ProjectionUnavailable, PromoteError,
+    QuarantineQueue, Reconcile, ReconcileError, Reconciled, Retry, SWEEP_OVERLAP_MILLIS, begin_building,
     current, promote,
 };
 use runtime::clock::Clock;
 
-use crate::catch_up::{CatchUpError, CatchUpTo};
-
-/// How far the last look reaches back before the beginning of the build. An event is recorded a moment before it is
-/// written, at most the 15 minutes that a Lambda function can run; that is also more than clocks differ and than the
-/// index follows its table.
-const OVERLAP_MILLIS: i64 = 15 * 60_000;
+/// How often patients that could not be advanced are tried again before the command gives up. Each attempt
+/// already contains the SDK's own, with pauses.
+const ATTEMPTS: u32 = 5;
 /// Patients whose states in the active generation are read at once.
 const CHUNK: usize = 500;
 
@@ -68,9 +66,19 @@ pub enum RebuildError {
     /// The read model can't be read. Run the command again: it goes on with the same generation.
     #[error(transparent)]
     Store(#[from] ProjectionUnavailable),
-    /// A patient could not be advanced. Run the command again: it goes on with the same generation.
+    /// The generation could not be compared with the events. Run the command again: it goes on with the same
+    /// generation.
     #[error(transparent)]
-    CatchUp(#[from] CatchUpError),
+    Reconcile(#[from] ReconcileError),
+    /// A patient could not be advanced, however often it was tried. Run the command again: it goes on with the same
+    /// generation.
+    #[error("patient {patient} could not be advanced")]
+    Patient {
+        /// Which one.
+        patient: PatientId,
+        /// What the last attempt said.
+        source: AdvanceError,
+    },
     /// The new generation lacks events that queries see today. Fix what keeps them from being applied, then run
     /// the command again.
     #[error(
@@ -110,8 +118,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
             .compare(generation, scanned.iter().cloned().collect())
             .await?;
         promote(self.store, generation).await?;
-        let since = began.plus_millis(-OVERLAP_MILLIS);
-        let meanwhile = self.catch_up(generation).to_heads_since(since).await?;
+        let meanwhile = self
+            .reconcile(generation, Retry::No)
+            .since(began.plus_millis(-SWEEP_OVERLAP_MILLIS))
+            .await?;
+        let meanwhile = self.insist(generation, meanwhile).await?;
         let quarantined = quarantined.into_iter().chain(meanwhile.quarantined).collect();
         let patients = u64::try_from(scanned.len()).unwrap_or(u64::MAX);
         Ok(Rebuilt {
@@ -122,15 +133,39 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
         })
     }
 
-    fn catch_up(&self, generation: Generation) -> CatchUpTo<'_, L, S, Q> {
-        let (log, store, queue) = (self.log, self.store, self.queue);
-        CatchUpTo {
-            log,
-            store,
-            queue,
+    fn reconcile(&self, generation: Generation, retry: Retry) -> Reconcile<'_, L, S, Q> {
+        Reconcile {
+            log: self.log,
+            store: self.store,
+            queue: self.queue,
             generation,
+            retry,
             concurrency: self.concurrency,
             now: (self.clock)(),
+        }
+    }
+
+    /// Tries again those that failed.
+    async fn insist(
+        &self,
+        generation: Generation,
+        mut reconciled: Reconciled,
+    ) -> Result<Reconciled, RebuildError> {
+        for _ in 0..ATTEMPTS {
+            let failed: Vec<PatientId> = reconciled.failed.keys().cloned().collect();
+            if failed.is_empty() {
+                break;
+            }
+            let again = self
+                .reconcile(generation, Retry::Quarantined)
+                .to_heads(&failed)
+                .await?;
+            reconciled.quarantined.extend(again.quarantined);
+            reconciled.failed = again.failed;
+        }
+        match reconciled.failed.pop_first() {
+            None => Ok(reconciled),
+            Some((patient, source)) => Err(RebuildError::Patient { patient, source }),
         }
     }
 
@@ -163,7 +198,16 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
         segment: Segment,
         on_events: &(impl Fn(u64) + Sync),
     ) -> Result<(BTreeSet<PatientId>, u64), RebuildError> {
-        let catch_up = self.catch_up(generation);
+        let advance = Advance {
+            log: self.log,
+            store: self.store,
+            queue: self.queue,
+            generation,
+            catch_up: CatchUp::FromEventTable,
+            retry: Retry::Quarantined,
+            concurrency: self.concurrency,
+            now: (self.clock)(),
+        };
         let mut patients = BTreeSet::new();
         let mut events = 0;
         let mut next = None;
@@ -175,7 +219,8 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
                 patients.insert(entry.patient_id.clone());
                 hints.add(entry);
             }
-            catch_up.advance(hints).await?;
+            // Whoever fails, or is quarantined, is looked at again when the generation is compared.
+            advance.run(&hints).await;
             events += read;
             on_events(read);
             next = page.next;
@@ -197,7 +242,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
         for chunk in patients.chunks(CHUNK) {
             // The active generation first: what it shows now, the heads that are read afterwards cover.
             let shown = self.store.states(active, chunk).await?;
-            let reconciled = self.catch_up(generation).to_heads(chunk.iter().cloned()).await?;
+            let reconciled = self
+                .reconcile(generation, Retry::Quarantined)
+                .to_heads(chunk)
+                .await?;
+            let reconciled = self.insist(generation, reconciled).await?;
             for (patient, state) in chunk.iter().zip(shown) {
                 let Some(stopped_at) = reconciled.quarantined.get(patient) else {
                     continue;

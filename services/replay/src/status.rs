@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Generation, ListingShard, PatientId, StreamVersion, Timestamp};
+use domain::{EventShard, Generation, ListingShard, PatientId, StreamVersion, Timestamp};
 use event_log::{EventLog, LogUnavailable};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use read_model::{ReadModelStore, ReadModelUnavailable};
 use serde::Serialize;
-
-use crate::catch_up::recorded_since;
 
 /// Index entries that are read at once.
 const PAGE: u16 = 500;
@@ -97,8 +95,20 @@ pub async fn status(
             }
         }
     }
-    for patient in recorded_since(log, now.plus_millis(-RETENTION_MILLIS)).await? {
-        patients.entry(patient).or_insert(StreamVersion::EMPTY);
+    for shard in EventShard::all() {
+        let mut next = None;
+        loop {
+            let page = log
+                .recorded_since(shard, now.plus_millis(-RETENTION_MILLIS), next)
+                .await?;
+            for entry in page.entries {
+                patients.entry(entry.patient_id).or_insert(StreamVersion::EMPTY);
+            }
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
     }
     let heads: Vec<(StreamVersion, StreamVersion)> = stream::iter(&patients)
         .map(|(patient, applied)| async move { log.head(patient).await.map(|head| (head, *applied)) })

@@ -34,17 +34,6 @@ impl Hints {
         hints.target = hints.target.max(head);
     }
 
-    /// The hints about these patients.
-    #[must_use]
-    pub fn only<'p>(mut self, patients: impl IntoIterator<Item = &'p PatientId>) -> Hints {
-        Hints(
-            patients
-                .into_iter()
-                .filter_map(|patient| self.0.remove_entry(patient))
-                .collect(),
-        )
-    }
-
     /// How many patients there are hints about.
     #[must_use]
     pub fn len(&self) -> usize {

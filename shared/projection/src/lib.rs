@@ -8,6 +8,7 @@ mod generations;
 mod hints;
 mod projection_table;
 mod quarantine_queue;
+mod reconcile;
 mod store;
 
 pub use advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
@@ -15,6 +16,7 @@ pub use generations::{BeginError, PromoteError, begin_building, current, promote
 pub use hints::Hints;
 pub use projection_table::ProjectionTable;
 pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
+pub use reconcile::{Reconcile, ReconcileError, Reconciled, SWEEP_OVERLAP_MILLIS};
 pub use store::{
     MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError,
 };

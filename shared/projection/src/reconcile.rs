@@ -1,0 +1,167 @@
+//! Finding the patients whose read model lags behind their stream, and repairing them.
+//!
+//! A stream record can be lost, to expiry, to exhausted retries or to a mapping that was set up too late. A later
+//! event of the same patient reveals the gap, but there may be none. So what was recorded is compared with what was
+//! applied, from time to time and at the end of every promotion.
+
+use std::collections::BTreeMap;
+
+use domain::{EventShard, Generation, PatientId, StreamVersion, Timestamp};
+use event_log::{EventLog, LogUnavailable};
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
+use crate::hints::Hints;
+use crate::quarantine_queue::QuarantineQueue;
+use crate::store::{ProjectionStore, ProjectionUnavailable};
+
+/// How far before the end of the last sweep the next one has to begin: an event is recorded a moment before it is
+/// written, at most the 15 minutes that a Lambda function can run
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>), and the index follows its table,
+/// commonly within a second. Clocks differ by less.
+pub const SWEEP_OVERLAP_MILLIS: i64 = 16 * 60_000;
+
+/// Patients that are compared at once.
+const CHUNK: usize = 500;
+
+/// Compares what was recorded with what was applied, and repairs what lags.
+#[derive(Debug, Clone, Copy)]
+pub struct Reconcile<'a, L, S, Q> {
+    /// The truth.
+    pub log: &'a L,
+    /// What is repaired.
+    pub store: &'a S,
+    /// Who is told about events that can't be applied.
+    pub queue: &'a Q,
+    /// In which generation.
+    pub generation: Generation,
+    /// What to do about quarantined patients.
+    pub retry: Retry,
+    /// How many calls are under way at once, at most.
+    pub concurrency: usize,
+    /// The time, for the mark on a quarantined patient.
+    pub now: Timestamp,
+}
+
+/// What a reconcile came to.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// How many patients were looked at; one of whom much was recorded may count more than once.
+    pub patients: u64,
+    /// How many of them lagged.
+    pub behind: u64,
+    /// How many events were applied to those.
+    pub events: u64,
+    /// Those that still lag, since the event at this version can't be applied.
+    pub quarantined: BTreeMap<PatientId, StreamVersion>,
+    /// Those that still lag for another reason: reconcile them again.
+    pub failed: BTreeMap<PatientId, AdvanceError>,
+}
+
+/// Why the comparison was not finished. Begin it again from where it began; what was repaired stays so.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The event table can't be read.
+    #[error(transparent)]
+    Log(#[from] LogUnavailable),
+    /// The read model can't be read.
+    #[error(transparent)]
+    Store(#[from] ProjectionUnavailable),
+}
+
+impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q> {
+    /// Reconciles the patients of whom something was recorded at `from` or later. The cost grows with what was
+    /// recorded since, not with history.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]
+    pub async fn since(&self, from: Timestamp) -> Result<Reconciled, ReconcileError> {
+        stream::iter(EventShard::all())
+            .map(|shard| self.sweep(shard, from))
+            .buffer_unordered(self.concurrency)
+            .try_fold(Reconciled::default(), |sum, shard| async { Ok(sum.plus(shard)) })
+            .await
+    }
+
+    async fn sweep(&self, shard: EventShard, from: Timestamp) -> Result<Reconciled, ReconcileError> {
+        let mut reconciled = Reconciled::default();
+        let mut next = None;
+        loop {
+            let page = self.log.recorded_since(shard, from, next).await?;
+            let mut recorded: BTreeMap<PatientId, StreamVersion> = BTreeMap::new();
+            for entry in page.entries {
+                let head = recorded.entry(entry.patient_id).or_default();
+                *head = entry.version.max(*head);
+            }
+            reconciled = reconciled.plus(self.to(recorded.into_iter().collect()).await?);
+            next = page.next;
+            if next.is_none() {
+                return Ok(reconciled);
+            }
+        }
+    }
+
+    /// Reconciles these patients with the heads of their streams, read consistently.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]
+    pub async fn to_heads(&self, patients: &[PatientId]) -> Result<Reconciled, ReconcileError> {
+        let heads: Vec<(PatientId, StreamVersion)> = stream::iter(patients)
+            .map(|patient| async move { self.log.head(patient).await.map(|head| (patient.clone(), head)) })
+            .buffered(self.concurrency)
+            .try_collect()
+            .await?;
+        self.to(heads).await
+    }
+
+    /// Moves each patient to this version, where it lags.
+    async fn to(&self, recorded: Vec<(PatientId, StreamVersion)>) -> Result<Reconciled, ReconcileError> {
+        let mut reconciled = Reconciled::default();
+        for chunk in recorded.chunks(CHUNK) {
+            let patients: Vec<PatientId> = chunk.iter().map(|(patient, _)| patient.clone()).collect();
+            let states = self.store.states(self.generation, &patients).await?;
+            let mut behind = Hints::default();
+            for ((patient, head), state) in chunk.iter().zip(states) {
+                reconciled.patients += 1;
+                if state.map_or(StreamVersion::EMPTY, |state| state.applied) < *head {
+                    reconciled.behind += 1;
+                    behind.add_head(patient.clone(), *head);
+                }
+            }
+            self.repair(&behind, &mut reconciled).await;
+        }
+        Ok(reconciled)
+    }
+
+    async fn repair(&self, behind: &Hints, reconciled: &mut Reconciled) {
+        let advance = Advance {
+            log: self.log,
+            store: self.store,
+            queue: self.queue,
+            generation: self.generation,
+            catch_up: CatchUp::FromEventTable,
+            retry: self.retry,
+            concurrency: self.concurrency,
+            now: self.now,
+        };
+        for (patient, outcome) in advance.run(behind).await {
+            match outcome {
+                Outcome::Reached { from, to, .. } => reconciled.events += from.behind(to),
+                Outcome::GapLeft => {}
+                Outcome::Quarantined { at, .. } => drop(reconciled.quarantined.insert(patient, at)),
+                Outcome::Failed(error) => drop(reconciled.failed.insert(patient, error)),
+            }
+        }
+    }
+}
+
+impl Reconciled {
+    fn plus(mut self, other: Reconciled) -> Reconciled {
+        self.patients += other.patients;
+        self.behind += other.behind;
+        self.events += other.events;
+        self.quarantined.extend(other.quarantined);
+        self.failed.extend(other.failed);
+        self
+    }
+}
