@@ -19,6 +19,9 @@ pub struct Timestamp(DateTime<Utc>);
 pub struct InvalidTimestamp;
 
 impl Timestamp {
+    /// Before anything in this system: 1970-01-01T00:00:00Z.
+    pub const EARLIEST: Timestamp = Timestamp(DateTime::UNIX_EPOCH);
+
     /// The moment `millis` milliseconds after 1970-01-01T00:00:00Z.
     ///
     /// # Errors

@@ -1,5 +1,10 @@
 //! The stored shapes: what is written today, and what was ever written.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test builds on is there, or the test fails"
+)]
+
 use std::fs;
 use std::path::Path;
 

@@ -6,12 +6,15 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
-use domain::{Generation, PatientId, PatientState, StreamVersion};
-use read_model::item::{self, APPLIED, CONTROL, PK, PROGRESS, RowItem, SK, SummaryItem};
+use domain::{Generation, PatientId, PatientState, StreamVersion, Timestamp};
+use read_model::item::{self, APPLIED, CONTROL, PK, PROGRESS, RowItem, SK, SWEEP, SummaryItem, Sweep};
 use read_model::{Consistency, Control, Progress, ReadModelStore, ReadModelTable};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::store::{PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError};
+use crate::store::{
+    PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, SweepStore,
+};
 
 /// How often rows that DynamoDB leaves unprocessed are put again before the call fails.
 const BATCH_ATTEMPTS: u32 = 6;
@@ -45,6 +48,24 @@ impl ProjectionTable {
             client,
             table,
         }
+    }
+
+    /// Reads an item that belongs to no patient; consistent.
+    async fn get<T: DeserializeOwned>(&self, pk: &str, sk: &str) -> Result<Option<T>, ProjectionUnavailable> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(PK, AttributeValue::S(pk.to_owned()))
+            .key(SK, AttributeValue::S(sk.to_owned()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        found
+            .item
+            .map(|stored| serde_dynamo::from_item(stored).map_err(unavailable))
+            .transpose()
     }
 
     fn put(&self, content: impl Serialize) -> Result<PutItemFluentBuilder, ProjectionUnavailable> {
@@ -135,20 +156,7 @@ impl ProjectionStore for ProjectionTable {
     }
 
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
-        let found = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(PK, AttributeValue::S(CONTROL.to_owned()))
-            .key(SK, AttributeValue::S(CONTROL.to_owned()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        found
-            .item
-            .map(|stored| serde_dynamo::from_item(stored).map_err(unavailable))
-            .transpose()
+        self.get(CONTROL, CONTROL).await
     }
 
     async fn put_control(
@@ -201,6 +209,28 @@ impl ProjectionStore for ProjectionTable {
             pk: item::progress_pk(generation),
             sk: PROGRESS,
             content: progress,
+        };
+        self.put(keyed)?.send().await.map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+impl SweepStore for ProjectionTable {
+    async fn swept_to(&self, generation: Generation) -> Result<Option<Timestamp>, ProjectionUnavailable> {
+        let sweep: Option<Sweep> = self.get(&item::sweep_pk(generation), SWEEP).await?;
+        Ok(sweep.map(|sweep| sweep.swept_to))
+    }
+
+    async fn put_swept_to(
+        &self,
+        generation: Generation,
+        began: Timestamp,
+    ) -> Result<(), ProjectionUnavailable> {
+        let sweep = Sweep { swept_to: began };
+        let keyed = Keyed {
+            pk: item::sweep_pk(generation),
+            sk: SWEEP,
+            content: &sweep,
         };
         self.put(keyed)?.send().await.map_err(unavailable)?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use domain::{CheckinRow, Generation, PatientId, PatientState, StreamVersion};
+use domain::{CheckinRow, Generation, PatientId, PatientState, StreamVersion, Timestamp};
 use read_model::{Control, Progress};
 
 /// Most rows that [`ProjectionStore::put_rows`] takes: what one BatchWriteItem does
@@ -88,5 +88,21 @@ pub trait ProjectionStore: Send + Sync {
         &self,
         generation: Generation,
         progress: &Progress,
+    ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
+}
+
+/// Keeping how far the reconciler has compared a generation with the events.
+pub trait SweepStore: Send + Sync {
+    /// When the last sweep that finished began; `None` if there was none.
+    fn swept_to(
+        &self,
+        generation: Generation,
+    ) -> impl Future<Output = Result<Option<Timestamp>, ProjectionUnavailable>> + Send;
+
+    /// Keeps that a sweep which began at `began` has finished.
+    fn put_swept_to(
+        &self,
+        generation: Generation,
+        began: Timestamp,
     ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
 }

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `control` | `control` | [`Control`]: which generations there are |
 //! | `g1#progress` | `progress` | [`Progress`] |
+//! | `g1#sweep` | `sweep` | [`Sweep`] |
 //! | `g1#patient#p-001` | `summary` | [`SummaryItem`] |
 //! | `g1#patient#p-001` | `checkin#2026-11-24T09:30:00.000Z#000000000002` | [`RowItem`] |
 
@@ -36,6 +37,9 @@ pub const CONTROL: &str = "control";
 pub const SUMMARY: &str = "summary";
 /// The sort key of a generation's progress.
 pub const PROGRESS: &str = "progress";
+
+/// The sort key of a generation's sweep.
+pub const SWEEP: &str = "sweep";
 
 /// Which generations there are, and the key that cursors are authenticated with. The one item outside every
 /// generation; changed only by conditional writes.
@@ -87,6 +91,13 @@ pub struct Progress {
     pub recorded_at: Timestamp,
     /// When the batch had been applied. The difference is the lag.
     pub applied_at: Timestamp,
+}
+
+/// How far the reconciler has compared a generation with the events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// When the last sweep that finished began.
+    pub swept_to: Timestamp,
 }
 
 /// A patient's summary. It is listed by both indexes.
@@ -146,6 +157,12 @@ pub fn patient_pk(generation: Generation, patient: &PatientId) -> String {
 #[must_use]
 pub fn progress_pk(generation: Generation) -> String {
     format!("{generation}#progress")
+}
+
+/// Partition key of a generation's sweep.
+#[must_use]
+pub fn sweep_pk(generation: Generation) -> String {
+    format!("{generation}#sweep")
 }
 
 /// Partition key of both indexes.

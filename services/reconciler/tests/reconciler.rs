@@ -1,0 +1,123 @@
+//! The reconciler on the embedded DynamoDB.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test builds on is there, or the test fails"
+)]
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::{Generation, StreamVersion};
+use event_log::EventTable;
+use projection::{ProjectionTable, SweepStore};
+use reconciler::{Reconciler, Request, Summary};
+use testbed::{Queue, World, at};
+
+const LIVE: Generation = Generation::FIRST;
+
+const NOW: runtime::clock::Clock = || at(100);
+
+fn reconciler(world: &World) -> Reconciler<EventTable, ProjectionTable, &Queue> {
+    let (log, store) = (world.log.clone().with_page_limit(2), world.store());
+    Reconciler {
+        log,
+        store,
+        queue: &world.queue,
+        concurrency: 4,
+        clock: NOW,
+    }
+}
+
+async fn reconcile(world: &World) -> Summary {
+    reconciler(world).handle(Request::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn patients_of_whom_every_record_was_lost_are_found() {
+    let world = World::new().await;
+    world.patient("p-1", 7).await;
+    world.patient("p-2", 0).await;
+    let summary = reconcile(&world).await;
+    assert_eq!((summary.events, summary.quarantined), (9, 0));
+    world.assert_complete(LIVE, "p-1").await;
+    world.assert_complete(LIVE, "p-2").await;
+    let again = reconcile(&world).await;
+    assert_eq!((again.behind, again.events), (0, 0));
+}
+
+#[tokio::test]
+async fn the_cost_grows_with_what_was_recorded_since_the_last_time() {
+    let world = World::new().await;
+    for patient in ["p-1", "p-2", "p-3"] {
+        world.patient(patient, 1).await;
+    }
+    reconcile(&world).await;
+    world.check_in("p-2", 99).await;
+    let summary = reconcile(&world).await;
+    assert_eq!(
+        summary,
+        Summary {
+            patients: 1,
+            behind: 1,
+            events: 1,
+            quarantined: 0
+        }
+    );
+    let full = reconciler(&world).handle(Request { full: true }).await.unwrap();
+    assert!(full.patients >= 3, "{full:?}");
+}
+
+#[tokio::test]
+async fn what_was_written_late_lies_within_the_overlap() {
+    let world = World::new().await;
+    world.patient("p-1", 1).await;
+    reconcile(&world).await;
+    // Recorded before that sweep began, and written after it.
+    world.check_in("p-1", 90).await;
+    assert_eq!(reconcile(&world).await.events, 1);
+    world.assert_complete(LIVE, "p-1").await;
+}
+
+#[tokio::test]
+async fn a_poison_event_that_nobody_was_told_of_is_quarantined_once() {
+    let world = World::new().await;
+    world.patient("p-1", 3).await;
+    world
+        .edit("p-1", 3, "schema_version", AttributeValue::N("99".to_owned()))
+        .await;
+    for _ in 0..2 {
+        let summary = reconciler(&world).handle(Request { full: true }).await.unwrap();
+        assert_eq!(summary.quarantined, 1);
+    }
+    let state = world.assert_is_fold(LIVE, "p-1").await;
+    assert_eq!(state.applied, StreamVersion::new(2));
+    assert_eq!(world.queue.notices.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sweep_that_did_not_finish_is_begun_again_from_the_same_time() {
+    let world = World::new().await;
+    world.patient("p-1", 3).await;
+    world
+        .edit("p-1", 3, "schema_version", AttributeValue::N("99".to_owned()))
+        .await;
+    world.queue.failures.store(1, std::sync::atomic::Ordering::SeqCst);
+    let error = reconciler(&world).handle(Request::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "1 patients could not be advanced");
+    assert_eq!(world.store().swept_to(LIVE).await.unwrap(), None);
+    assert_eq!(reconcile(&world).await.quarantined, 1);
+    assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(NOW()));
+}
+
+#[test]
+fn a_scheduled_event_asks_for_the_usual() {
+    let event = serde_json::json!({ "detail-type": "Scheduled Event", "time": "2026-11-24T09:30:00Z" });
+    assert_eq!(
+        serde_json::from_value::<Request>(event).unwrap(),
+        Request { full: false }
+    );
+    let event = serde_json::json!({ "full": true });
+    assert_eq!(
+        serde_json::from_value::<Request>(event).unwrap(),
+        Request { full: true }
+    );
+}
