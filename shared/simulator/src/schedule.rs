@@ -1,0 +1,785 @@
+//! Runs a world: whose turn it is at each step follows from the seed.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use aws_lambda_events::streams::DynamoDbEventResponse;
+use checkin::Checkin;
+use domain::Generation;
+use projection::{QuarantineNotice, Retry};
+use projector::Projector;
+
+use crate::people::roster;
+use crate::plan::{Fault, Number, Plan};
+use crate::planted::Bug;
+use crate::readers::Question;
+use crate::stores::Stores;
+use crate::stream::{self, Mapping, Record};
+use crate::tables::View;
+use crate::time;
+use crate::violation::Violation;
+use crate::workers::{self, End, Services};
+use crate::world::{TaskId, World, lock};
+
+/// A schedule that takes longer than this does not come to an end. The longest that do take a tenth of it.
+const MOST_STEPS: u32 = 30_000;
+/// How often a failed task is begun again by whoever began it.
+const RETRIES: u8 = 2;
+/// How often a batch fails before a mapping may give it up.
+const PATIENCE_OF_MAPPINGS: u8 = 3;
+
+/// What one schedule came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// What happened, step by step, if it was recorded.
+    pub history: Vec<String>,
+    /// How many steps it took.
+    pub steps: u32,
+}
+
+/// What a task is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    Tick {
+        number: u8,
+        delivery: u8,
+        retries: u8,
+    },
+    Register {
+        retries: u8,
+    },
+    StartMappings,
+    Project {
+        mapping: usize,
+        from: usize,
+        len: usize,
+        active: Generation,
+    },
+    Read(Question),
+    Rebuild {
+        number: u8,
+        retries: u8,
+    },
+    Reconcile(Retry),
+}
+
+struct Task<'w> {
+    errand: Errand,
+    name: String,
+    /// How far the clock of its machine is ahead, in milliseconds.
+    skew: i64,
+    /// How many faults it met.
+    faults: u32,
+    future: Option<Pin<Box<dyn Future<Output = End> + 'w>>>,
+}
+
+struct Schedule<'w> {
+    world: &'w Mutex<World>,
+    services: &'w Services<'w>,
+    tasks: Vec<Task<'w>>,
+    /// What is yet to begin, in any order.
+    agenda: Vec<Errand>,
+    shards: Vec<Vec<Record>>,
+    mappings: Vec<Mapping>,
+    woken: Arc<Woken>,
+    waker: Waker,
+}
+
+/// Whether the task that is polled wants to be polled once more.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Woken>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What can happen next.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Call(usize),
+    Begin,
+    Stream,
+    Late,
+    Poll(usize),
+}
+
+/// Runs the schedule of a seed in the world of a plan.
+pub(crate) fn run(seed: u64, plan: Plan, recorded: bool, planted: Option<Bug>) -> Outcome {
+    time::begin();
+    let world = Mutex::new(World::new(seed, plan, recorded, planted));
+    let stores = Stores::new(&world);
+    let patients = usize::from(plan.number(Number::Patients));
+    let per_tick = std::num::NonZeroU16::new(plan.number(Number::PerTick).into());
+    let (Some(roster), Some(per_tick)) = (roster(patients), per_tick) else {
+        unreachable!("every plan has patients, and checks some of them in")
+    };
+    let services = Services {
+        checkin: Checkin::new(stores, roster, per_tick, time::clock),
+        projector: Projector {
+            log: stores,
+            store: stores,
+            queue: stores,
+            concurrency: plan.number(Number::Concurrency).into(),
+            clock: time::clock,
+        },
+        stores,
+    };
+    let mut schedule = Schedule::new(&world, &services, plan);
+    schedule.run();
+    drop(schedule);
+    let mut world = lock(&world);
+    Outcome {
+        violation: world.violation.take(),
+        history: world.take_history(),
+        steps: world.step,
+    }
+}
+
+impl<'w> Schedule<'w> {
+    fn new(world: &'w Mutex<World>, services: &'w Services<'w>, plan: Plan) -> Schedule<'w> {
+        let mut agenda = Vec::new();
+        let latest = plan.has(Fault::Latest);
+        {
+            let mut world = lock(world);
+            agenda.extend(world.rng.chance(700).then_some(Errand::Register { retries: 0 }));
+            for number in 0..plan.number(Number::Ticks) {
+                agenda.push(Errand::Tick {
+                    number,
+                    delivery: 0,
+                    retries: 0,
+                });
+            }
+            for delivery in 0..plan.number(Number::Repeats) {
+                let number = world.rng.within(0, plan.number(Number::Ticks) - 1);
+                agenda.push(Errand::Tick {
+                    number,
+                    delivery: delivery + 1,
+                    retries: 0,
+                });
+            }
+            for _ in 0..plan.number(Number::Readers) {
+                agenda.push(Errand::Read(Question::any(&mut world)));
+            }
+            for number in 0..plan.number(Number::Rebuilds) {
+                agenda.push(Errand::Rebuild { number, retries: 0 });
+            }
+            for _ in 0..plan.number(Number::Reconciles) {
+                let retry = if world.rng.chance(500) {
+                    Retry::No
+                } else {
+                    Retry::Quarantined
+                };
+                agenda.push(Errand::Reconcile(retry));
+            }
+            agenda.extend(latest.then_some(Errand::StartMappings));
+        }
+        let shards = usize::from(plan.number(Number::Shards));
+        let mappings = (0..usize::from(plan.number(Number::Mappings)) * shards)
+            .map(|index| Mapping {
+                shard: index % shards,
+                position: 0,
+                busy: false,
+                failures: 0,
+                started: !latest,
+            })
+            .collect();
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        Schedule {
+            world,
+            services,
+            tasks: Vec::new(),
+            agenda,
+            shards: vec![Vec::new(); shards],
+            mappings,
+            waker: Waker::from(Arc::clone(&woken)),
+            woken,
+        }
+    }
+
+    fn run(&mut self) {
+        self.until_rest();
+        // No more faults: what is owed is delivered, then one reconcile makes everything complete.
+        lock(self.world).faults_on = false;
+        self.until_rest();
+        if !self.ends_well(Errand::Reconcile(Retry::No)) {
+            return;
+        }
+        self.check_complete(true);
+        self.read_everything();
+        let newer = lock(self.world).tables.poison.is_some();
+        if newer {
+            {
+                let mut world = lock(self.world);
+                world.note(|_| "newer software is deployed".to_owned());
+                for stream in &mut world.tables.streams {
+                    stream.newer_software = true;
+                    stream.truth.deploy_newer_software();
+                }
+            }
+            if self.ends_well(Errand::Reconcile(Retry::Quarantined)) {
+                self.check_complete(true);
+                self.read_everything();
+            }
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        lock(self.world).violation.is_some()
+    }
+
+    /// Takes steps until nothing can happen any more.
+    fn until_rest(&mut self) {
+        while let Some(next) = self.choose() {
+            match next {
+                Next::Call(index) => self.grant(index),
+                Next::Begin => self.begin_any(),
+                Next::Stream => self.stream_any(),
+                Next::Late => self.late_any(),
+                Next::Poll(mapping) => self.poll_stream(mapping),
+            }
+        }
+    }
+
+    /// What happens next; `None` if nothing can, or a promise is broken.
+    fn choose(&self) -> Option<Next> {
+        let mut world = lock(self.world);
+        if world.violation.is_some() {
+            return None;
+        }
+        world.step += 1;
+        if world.step > MOST_STEPS {
+            world.violate(Violation::new(
+                "rest",
+                "the world does not come to rest".to_owned(),
+            ));
+            return None;
+        }
+        let millis = world.rng.below(40);
+        time::pass(i64::try_from(millis).unwrap_or(0));
+        let step = world.step;
+        let ready = |not_before: u32| not_before <= step;
+        let calls = world.calls.iter().filter(|call| ready(call.not_before)).count();
+        let begin = usize::from(!self.agenda.is_empty());
+        let stream = usize::from(!world.tables.unstreamed.is_empty());
+        let late = usize::from(!world.late.is_empty());
+        let idle = |mapping: &Mapping| {
+            mapping.started
+                && !mapping.busy
+                && self
+                    .shards
+                    .get(mapping.shard)
+                    .is_some_and(|shard| mapping.position < shard.len())
+        };
+        let polls = self.mappings.iter().filter(|mapping| idle(mapping)).count();
+        let total = calls + begin + stream + late + polls;
+        if total == 0 {
+            // Only calls that take long are left, if any.
+            let (index, call) = world
+                .calls
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, call)| call.not_before)?;
+            world.step = call.not_before;
+            return Some(Next::Call(index));
+        }
+        let mut choice = world.rng.below(total);
+        if choice < calls {
+            let mut ready = world
+                .calls
+                .iter()
+                .enumerate()
+                .filter(|(_, call)| ready(call.not_before));
+            return ready.nth(choice).map(|(index, _)| Next::Call(index));
+        }
+        choice -= calls;
+        for (count, next) in [(begin, Next::Begin), (stream, Next::Stream), (late, Next::Late)] {
+            if choice < count {
+                return Some(next);
+            }
+            choice -= count;
+        }
+        let mut idle = self
+            .mappings
+            .iter()
+            .enumerate()
+            .filter(|(_, mapping)| idle(mapping));
+        idle.nth(choice).map(|(index, _)| Next::Poll(index))
+    }
+
+    /// Gives a call its turn.
+    fn grant(&mut self, index: usize) {
+        let call = {
+            let mut world = lock(self.world);
+            let call = world.calls.swap_remove(index);
+            world.granted = Some(call.id);
+            call
+        };
+        call.waker.wake();
+        self.poll(call.task);
+        lock(self.world).granted = None;
+    }
+
+    fn poll(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let Some(future) = &mut task.future else {
+            return;
+        };
+        time::set_skew(task.skew);
+        {
+            let mut world = lock(self.world);
+            world.current = id;
+            world.name.clone_from(&task.name);
+        }
+        let mut context = Context::from_waker(&self.waker);
+        let polled = loop {
+            self.woken.0.store(false, Ordering::Relaxed);
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(end) => break Some(end),
+                Poll::Pending if self.woken.0.load(Ordering::Relaxed) && !lock(self.world).crashed => {}
+                Poll::Pending => break None,
+            }
+        };
+        time::set_skew(0);
+        let crashed = {
+            let mut world = lock(self.world);
+            task.faults += std::mem::take(&mut world.faults_met);
+            std::mem::take(&mut world.crashed)
+        };
+        let errand = task.errand;
+        match polled {
+            Some(end) => {
+                task.future = None;
+                self.ended(id, errand, end);
+            }
+            None if crashed => {
+                task.future = None;
+                self.ended(id, errand, End::Failed);
+            }
+            None => {}
+        }
+        lock(self.world).name.clear();
+    }
+
+    fn begin_any(&mut self) {
+        let index = lock(self.world).rng.below(self.agenda.len());
+        let errand = self.agenda.swap_remove(index);
+        if errand == Errand::StartMappings {
+            for mapping in &mut self.mappings {
+                mapping.started = true;
+                mapping.position = self.shards.get(mapping.shard).map_or(0, Vec::len);
+            }
+            lock(self.world).note(|_| "the event source mappings begin at the end of the stream".to_owned());
+            return;
+        }
+        self.begin(errand);
+    }
+
+    fn begin(&mut self, errand: Errand) -> TaskId {
+        let services = self.services;
+        let (skew, recorded) = {
+            let mut world = lock(self.world);
+            let skewed = world.plan.has(Fault::ClockSkew);
+            let skew = if skewed { world.rng.below(8_000) } else { 0 };
+            (
+                i64::try_from(skew).unwrap_or(0) - if skewed { 4_000 } else { 0 },
+                world.is_recorded(),
+            )
+        };
+        let future: Pin<Box<dyn Future<Output = End> + 'w>> = match errand {
+            Errand::Tick { number, .. } => Box::pin(workers::tick(services, number)),
+            Errand::Register { .. } => Box::pin(workers::register(services)),
+            Errand::StartMappings => Box::pin(std::future::ready(End::Done)),
+            Errand::Project {
+                mapping, from, len, ..
+            } => Box::pin(workers::project(services, self.batch(mapping, from, len))),
+            Errand::Read(question) => Box::pin(workers::read(services, question)),
+            Errand::Rebuild { .. } => {
+                let segments = lock(self.world).rng.within(1, 2).into();
+                Box::pin(workers::rebuild(services, segments))
+            }
+            Errand::Reconcile(retry) => Box::pin(workers::reconcile(services, retry)),
+        };
+        let id = self.tasks.len();
+        self.tasks.push(Task {
+            errand,
+            name: if recorded { errand.name(id) } else { String::new() },
+            skew,
+            faults: 0,
+            future: Some(future),
+        });
+        self.poll(id);
+        id
+    }
+
+    fn batch(&self, mapping: usize, from: usize, len: usize) -> aws_lambda_events::dynamodb::Event {
+        let shard = self.mappings.get(mapping).map_or(0, |mapping| mapping.shard);
+        let records = self.records(shard, from, len);
+        stream::batch(&lock(self.world).tables, shard, from, records)
+    }
+
+    fn records(&self, shard: usize, from: usize, len: usize) -> &[Record] {
+        let records = self.shards.get(shard);
+        records
+            .and_then(|records| records.get(from..from + len))
+            .unwrap_or_default()
+    }
+
+    /// Runs one task to its end, with all that still happens.
+    fn ends_well(&mut self, errand: Errand) -> bool {
+        if self.is_broken() {
+            return false;
+        }
+        let id = self.begin(errand);
+        self.until_rest();
+        let ended = self.tasks.get(id).is_some_and(|task| task.future.is_none());
+        if !ended && !self.is_broken() {
+            let how = format!("{errand:?} does not come to an end");
+            lock(self.world).violate(Violation::new("rest", how));
+        }
+        !self.is_broken()
+    }
+
+    fn ended(&mut self, id: TaskId, errand: Errand, end: End) {
+        let again = match (errand, &end) {
+            (
+                Errand::Project {
+                    mapping,
+                    from,
+                    len,
+                    active,
+                },
+                _,
+            ) => return self.batch_ended(id, mapping, (from, len), active, end),
+            (
+                Errand::Tick {
+                    number,
+                    delivery,
+                    retries,
+                },
+                End::Failed,
+            ) if retries < RETRIES => Errand::Tick {
+                number,
+                delivery,
+                retries: retries + 1,
+            },
+            (Errand::Register { retries }, End::Failed) if retries < RETRIES => {
+                Errand::Register { retries: retries + 1 }
+            }
+            (Errand::Rebuild { number, retries }, End::Failed) if retries < RETRIES => Errand::Rebuild {
+                number,
+                retries: retries + 1,
+            },
+            (Errand::Reconcile(_), End::Failed) => {
+                let mut world = lock(self.world);
+                if !world.faults_on {
+                    world.violate(Violation::new(
+                        "I5",
+                        "a reconcile fails without a fault".to_owned(),
+                    ));
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.agenda.push(again);
+    }
+
+    /// Brings a new event to the stream, or something else that has no business there.
+    fn stream_any(&mut self) {
+        let mut world = lock(self.world);
+        let index = if world.plan.has(Fault::Reorder) {
+            let waiting = world.tables.unstreamed.len();
+            world.rng.below(waiting)
+        } else {
+            0
+        };
+        let (patient, version) = world.tables.unstreamed.remove(index);
+        let shards = self.shards.len();
+        let mut records = Vec::new();
+        if world.strikes(Fault::Drop, 150) {
+            world.note(|_| format!("stream: the record of p-{patient} {version} is lost"));
+        } else {
+            records.push(Record::Insert(patient, version));
+        }
+        if world.strikes(Fault::Duplicate, 100) {
+            world.tables.unstreamed.push((patient, version));
+        }
+        if world.strikes(Fault::ForeignRecord, 100) {
+            records.push(Record::Foreign);
+        }
+        if world.strikes(Fault::ModifiedEvent, 100) {
+            records.push(Record::Modify(patient, version));
+        }
+        for record in records {
+            let shard = world.rng.below(shards);
+            world.note(|_| format!("stream: shard {shard} has {record:?}"));
+            if let Some(records) = self.shards.get_mut(shard) {
+                records.push(record);
+            }
+        }
+    }
+
+    fn late_any(&mut self) {
+        let mut world = lock(self.world);
+        let waiting = world.late.len();
+        let index = world.rng.below(waiting);
+        let write = world.late.swap_remove(index);
+        let written = world.apply(&write);
+        world.note(|_| {
+            format!(
+                "a late write takes effect ({written:?}): {}",
+                crate::stores::shown(&write)
+            )
+        });
+    }
+
+    fn poll_stream(&mut self, index: usize) {
+        let Some(mapping) = self.mappings.get_mut(index) else {
+            return;
+        };
+        let (from, len, active) = {
+            let mut world = lock(self.world);
+            let waiting = self.shards.get(mapping.shard).map_or(0, Vec::len) - mapping.position;
+            if world.strikes(Fault::Expiry, 60) {
+                let expired = 1 + world.rng.below(waiting);
+                mapping.position += expired;
+                world.note(|_| format!("mapping {index}: {expired} records have expired"));
+                return;
+            }
+            let batch = usize::from(world.plan.number(Number::Batch));
+            let len = (1 + world.rng.below(batch)).min(waiting);
+            (
+                mapping.position,
+                len,
+                world.tables.active().unwrap_or(Generation::FIRST),
+            )
+        };
+        mapping.busy = true;
+        self.begin(Errand::Project {
+            mapping: index,
+            from,
+            len,
+            active,
+        });
+    }
+
+    /// What the event source mapping does with the end of an invocation.
+    fn batch_ended(
+        &mut self,
+        id: TaskId,
+        index: usize,
+        (from, len): (usize, usize),
+        active: Generation,
+        end: End,
+    ) {
+        let Some(shard) = self.mappings.get(index).map(|mapping| mapping.shard) else {
+            return;
+        };
+        let faults = self.tasks.get(id).map_or(0, |task| task.faults);
+        let acknowledged = match end {
+            End::Answered(response) => {
+                let acknowledged = self.acknowledged(response, shard, (from, len));
+                if acknowledged < Some(len) && faults == 0 {
+                    lock(self.world).violate(Violation::new(
+                        "I7",
+                        "a batch fails although every call of the projector succeeded".to_owned(),
+                    ));
+                }
+                acknowledged
+            }
+            End::Done | End::Failed => None,
+        };
+        let done = acknowledged.unwrap_or(0);
+        let mut world = lock(self.world);
+        for (offset, record) in self.records(shard, from, done).iter().enumerate() {
+            let violation = check_acknowledged(
+                &world,
+                *record,
+                active,
+                &stream::sequence_number(shard, from + offset),
+            );
+            if let Some(violation) = violation {
+                world.violate(violation);
+            }
+        }
+        world.note(|_| format!("mapping {index}: {done} of {len} records acknowledged"));
+        let forgotten = done > 0 && world.strikes(Fault::Duplicate, 100);
+        let given_up = world.plan.has(Fault::GiveUp);
+        drop(world);
+        let Some(mapping) = self.mappings.get_mut(index) else {
+            return;
+        };
+        mapping.busy = false;
+        if forgotten {
+            return;
+        }
+        mapping.position = from + done;
+        mapping.failures = if done == 0 { mapping.failures + 1 } else { 0 };
+        if mapping.failures >= PATIENCE_OF_MAPPINGS && given_up {
+            mapping.position = from + len;
+            mapping.failures = 0;
+            lock(self.world).note(|_| format!("mapping {index}: the batch is given up"));
+        }
+    }
+
+    /// How many records of a batch an answer acknowledges; `None` if Lambda takes it for a failure of the whole.
+    fn acknowledged(
+        &self,
+        response: DynamoDbEventResponse,
+        shard: usize,
+        (from, len): (usize, usize),
+    ) -> Option<usize> {
+        let world = lock(self.world);
+        if world.planted(Bug::SwallowedFailure) {
+            return Some(len);
+        }
+        let too_far = usize::from(world.planted(Bug::WrongSequenceNumber));
+        drop(world);
+        let mut acknowledged = len;
+        for failure in response.batch_item_failures {
+            let named = failure.item_identifier?;
+            let failed = (0..len).find(|offset| stream::sequence_number(shard, from + offset) == named)?;
+            acknowledged = acknowledged.min(failed + too_far);
+        }
+        Some(acknowledged)
+    }
+
+    /// At rest, and after a reconcile: everything that can be applied is.
+    fn check_complete(&self, reconciled: bool) {
+        let mut world = lock(self.world);
+        if world.violation.is_some() || !reconciled {
+            return;
+        }
+        let Some(active) = world.tables.active() else {
+            return;
+        };
+        let patients = usize::from(world.plan.number(Number::Patients));
+        let violation = (0..patients).find_map(|patient| check_patient(&world, active, patient).err());
+        if let Some(violation) = violation {
+            world.violate(violation);
+        }
+    }
+
+    /// At rest, readers see everything.
+    fn read_everything(&mut self) {
+        let lag = u32::from(lock(self.world).plan.number(Number::Lag));
+        lock(self.world).step += lag + 1;
+        let patients = usize::from(lock(self.world).plan.number(Number::Patients));
+        for patient in 0..patients {
+            self.ends_well(Errand::Read(Question::CheckIns {
+                patient,
+                ascending: patient % 2 == 0,
+                limit: 2,
+            }));
+        }
+        self.ends_well(Errand::Read(Question::ById(1)));
+    }
+}
+
+/// Whether a record was acknowledged rightly, by an invocation that began when `active` was.
+fn check_acknowledged(
+    world: &World,
+    record: Record,
+    active: Generation,
+    sequence_number: &str,
+) -> Option<Violation> {
+    match record {
+        Record::Modify(..) => None,
+        Record::Foreign => {
+            let reported = world.tables.notices.iter().any(|notice| match notice {
+                QuarantineNotice::Record {
+                    sequence_number: of, ..
+                } => of == sequence_number,
+                QuarantineNotice::Event { .. } => false,
+            });
+            (!reported).then(|| {
+                Violation::new(
+                    "I6",
+                    "a record that nobody can read was acknowledged silently".to_owned(),
+                )
+            })
+        }
+        Record::Insert(patient, version) => {
+            // Any generation will do that was active meanwhile: the projector has read one of them.
+            let last = world.tables.active().unwrap_or(active);
+            let settled = (active.get()..=last.get())
+                .any(|number| world.tables.settled(Generation::new(number), patient, version));
+            (!settled).then(|| {
+                Violation::new(
+                    "I9",
+                    format!(
+                        "event {version} of p-{patient} was acknowledged, and was not applied to {active}"
+                    ),
+                )
+            })
+        }
+    }
+}
+
+fn check_patient(world: &World, active: Generation, patient: usize) -> Result<(), Violation> {
+    let tables = &world.tables;
+    for number in 1..=active.get() {
+        tables.check_view(Generation::new(number), patient)?;
+    }
+    let Some(stream) = tables.streams.get(patient) else {
+        return Ok(());
+    };
+    let expected = stream.truth.applicable();
+    let view = tables.view(active, patient);
+    let applied = view.map_or(0, |view| view.applied().get());
+    if applied != expected {
+        return Err(Violation::new(
+            "I5",
+            format!("at rest p-{patient} is at version {applied} of {active}, and could be at {expected}"),
+        ));
+    }
+    let marked = view
+        .and_then(View::state)
+        .and_then(|state| state.quarantine.as_ref())
+        .map(|mark| mark.version.get());
+    if marked != stream.truth.first_poison() {
+        return Err(Violation::new(
+            "I6",
+            format!(
+                "at rest p-{patient} is quarantined at {marked:?}, and the first event that can't be applied is {:?}",
+                stream.truth.first_poison()
+            ),
+        ));
+    }
+    let registered = view
+        .and_then(View::state)
+        .is_some_and(|state| state.patient.is_some());
+    if expected > 0 && !registered {
+        return Err(Violation::new("I5", format!("at rest p-{patient} is unknown")));
+    }
+    Ok(())
+}
+
+impl Errand {
+    fn name(self, id: TaskId) -> String {
+        match self {
+            Errand::Tick { number, .. } => format!("checkin #{id} tick {number}"),
+            Errand::Register { .. } => format!("checkin #{id} roster"),
+            Errand::StartMappings => format!("mapping #{id}"),
+            Errand::Project {
+                mapping, from, len, ..
+            } => {
+                format!("projector #{id} {mapping}:{from}..{}", from + len)
+            }
+            Errand::Read(Question::Patient(patient, _)) => format!("reader #{id} p-{patient}"),
+            Errand::Read(Question::CheckIns { patient, .. }) => format!("reader #{id} check-ins p-{patient}"),
+            Errand::Read(Question::ById(_)) => format!("reader #{id} by id"),
+            Errand::Read(Question::ByRecent(_)) => format!("reader #{id} by recent"),
+            Errand::Rebuild { number, .. } => format!("replay #{id} rebuild {number}"),
+            Errand::Reconcile(Retry::No) => format!("reconcile #{id}"),
+            Errand::Reconcile(Retry::Quarantined) => format!("redrive #{id}"),
+        }
+    }
+}

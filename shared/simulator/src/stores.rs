@@ -1,0 +1,815 @@
+//! Production's own seams, on the simulated tables. Every call waits for its turn, so that any other task can come
+//! first, and may meet a fault.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use domain::{
+    CheckinRow, EventShard, Generation, ListingShard, PatientId, PatientState, StoredEvent, StreamEntry,
+    StreamVersion, Timestamp,
+};
+use event_log::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
+use event_store::{AppendLog, InsertError, TailEntry};
+use projection::{
+    PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, QuarantineNotice,
+    QuarantineQueue, QueueUnavailable,
+};
+use read_model::{
+    Consistency, Control, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
+    RowRange, item,
+};
+
+use crate::people::{people, place_of};
+use crate::planted::Bug;
+use crate::tables::{Write, Written};
+use crate::world::{Failed, Fate, World, lock};
+
+/// Most entries of a page of the event table.
+const LOG_PAGE: usize = 2;
+
+/// What a worker reaches the tables by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stores<'w> {
+    world: &'w Mutex<World>,
+    /// Whether a failed call ends the worker: for workers that otherwise wait by the clock before they go on.
+    fails_hard: bool,
+}
+
+impl<'w> Stores<'w> {
+    pub(crate) fn new(world: &'w Mutex<World>) -> Stores<'w> {
+        Stores {
+            world,
+            fails_hard: false,
+        }
+    }
+
+    pub(crate) fn failing_hard(self) -> Stores<'w> {
+        Stores {
+            fails_hard: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'w, World> {
+        lock(self.world)
+    }
+
+    pub(crate) fn planted(&self, bug: Bug) -> bool {
+        cfg!(feature = "planted-bugs") && self.world().planted(bug)
+    }
+
+    /// Waits until it is this call's turn.
+    pub(crate) fn turn(&self) -> Turn<'w> {
+        Turn {
+            world: self.world,
+            call: None,
+        }
+    }
+
+    fn fate(&self, world: &mut World) -> Fate {
+        match world.fate() {
+            Fate::IsThrottled if self.fails_hard => Fate::CrashesBefore,
+            Fate::LosesReply if self.fails_hard => Fate::CrashesAfter,
+            fate => fate,
+        }
+    }
+
+    async fn crash<T>(&self, name: &str, how: &str) -> T {
+        {
+            let mut world = self.world();
+            world.note(|_| format!("{name}: {how}"));
+            world.crashed = true;
+        }
+        pending().await
+    }
+
+    /// A read of anything.
+    async fn read<T>(
+        &self,
+        name: &'static str,
+        answer: impl FnOnce(&mut World) -> T,
+        shown: impl FnOnce(&T) -> String,
+    ) -> Result<T, Failed> {
+        self.turn().await;
+        let fate = {
+            let mut world = self.world();
+            let fate = self.fate(&mut world);
+            match fate {
+                Fate::Proceeds => {
+                    let answer = answer(&mut world);
+                    world.note(|_| format!("{name} -> {}", shown(&answer)));
+                    return Ok(answer);
+                }
+                Fate::IsThrottled | Fate::LosesReply | Fate::TakesEffectLater if !self.fails_hard => {
+                    world.note(|_| format!("{name}: fails"));
+                    return Err(Failed);
+                }
+                _ => fate,
+            }
+        };
+        self.crash(
+            name,
+            if fate == Fate::CrashesAfter {
+                "crashes after it"
+            } else {
+                "crashes"
+            },
+        )
+        .await
+    }
+
+    /// A write of one item.
+    async fn write(&self, write: Write) -> Result<Written, Failed> {
+        self.turn().await;
+        let (name, crash) = {
+            let mut world = self.world();
+            let name = if world.is_recorded() {
+                shown(&write)
+            } else {
+                String::new()
+            };
+            match self.fate(&mut world) {
+                Fate::Proceeds => {
+                    let written = world.apply(&write);
+                    world.note(|_| match written {
+                        Written::Done => name,
+                        Written::Refused => format!("{name}: refused"),
+                    });
+                    return Ok(written);
+                }
+                Fate::IsThrottled => {
+                    world.note(|_| format!("{name}: fails"));
+                    return Err(Failed);
+                }
+                Fate::LosesReply => {
+                    let written = world.apply(&write);
+                    world.note(|_| format!("{name}: {written:?}, but the reply is lost"));
+                    return Err(Failed);
+                }
+                Fate::TakesEffectLater => {
+                    world.late.push(write);
+                    world.note(|_| format!("{name}: fails, and takes effect later"));
+                    if !self.fails_hard {
+                        return Err(Failed);
+                    }
+                    (name, "crashes")
+                }
+                Fate::CrashesBefore => (name, "crashes before it"),
+                Fate::CrashesAfter => {
+                    let written = world.apply(&write);
+                    world.note(|_| format!("{name}: {written:?}"));
+                    (name, "crashes after it")
+                }
+            }
+        };
+        self.crash(&name, crash).await
+    }
+}
+
+/// A write, as a history shows it.
+pub(crate) fn shown(write: &Write) -> String {
+    match write {
+        Write::Event(event) => format!(
+            "insert {} {} {} (id {:.8})",
+            event.patient_id,
+            event.version,
+            event.event_type,
+            event.event_id.to_string()
+        ),
+        Write::Row {
+            generation,
+            patient,
+            row,
+        } => {
+            format!("put row {generation} p-{patient} {}", row.version)
+        }
+        Write::State {
+            generation,
+            patient,
+            expected,
+            state,
+        } => format!(
+            "put state {generation} p-{patient} {expected} -> {}{}",
+            state.applied,
+            state
+                .quarantine
+                .as_ref()
+                .map_or(String::new(), |mark| format!(", quarantined at {}", mark.version))
+        ),
+        Write::Control { control, .. } => format!(
+            "put control: active {}, building {}",
+            control.active,
+            control
+                .building
+                .map_or("none".to_owned(), |building| building.to_string())
+        ),
+        Write::Progress { generation, .. } => format!("put progress {generation}"),
+        Write::Notice(QuarantineNotice::Event {
+            generation,
+            patient_id,
+            quarantine,
+        }) => format!(
+            "put on the queue: {generation} {patient_id} {} {}",
+            quarantine.version,
+            quarantine.reason.code()
+        ),
+        Write::Notice(QuarantineNotice::Record { sequence_number, .. }) => {
+            format!("put on the queue: record {sequence_number}")
+        }
+    }
+}
+
+/// Waits until it is a call's turn.
+pub(crate) struct Turn<'w> {
+    world: &'w Mutex<World>,
+    call: Option<u32>,
+}
+
+impl Future for Turn<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut world = lock(self.world);
+        match self.call {
+            None => {
+                let call = world.begin_call(context.waker().clone());
+                drop(world);
+                self.call = Some(call);
+                Poll::Pending
+            }
+            Some(call) if world.granted == Some(call) => {
+                world.granted = None;
+                drop(world);
+                self.call = None;
+                Poll::Ready(())
+            }
+            Some(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call {
+            lock(self.world).end_call(call);
+        }
+    }
+}
+
+fn place(patient: &PatientId) -> usize {
+    place_of(patient).unwrap_or(usize::MAX)
+}
+
+fn log_unavailable(failed: Failed) -> LogUnavailable {
+    LogUnavailable(failed.into())
+}
+
+impl AppendLog for Stores<'_> {
+    async fn tail(
+        &self,
+        patient: &PatientId,
+        before: Option<StreamVersion>,
+        limit: u16,
+    ) -> Result<Vec<TailEntry>, LogUnavailable> {
+        self.read(
+            "read tail",
+            |world| {
+                let stream = world.tables.streams.get(place(patient));
+                let rows = stream.into_iter().flat_map(|stream| stream.rows.iter().rev());
+                rows.map(|row| row.tail)
+                    .filter(|entry| before.is_none_or(|before| entry.version < before))
+                    .take(limit.into())
+                    .collect::<Vec<_>>()
+            },
+            |tail| {
+                let head = tail.first().map_or(StreamVersion::EMPTY, |entry| entry.version);
+                format!("{patient} {head}")
+            },
+        )
+        .await
+        .map_err(log_unavailable)
+    }
+
+    async fn insert(&self, event: &StoredEvent) -> Result<(), InsertError> {
+        let mut event = Box::new(event.clone());
+        if self.planted(Bug::RandomEventId) {
+            let nonce = self.world().rng.below(usize::MAX).to_string();
+            event.event_id = domain::EventId::derive("random", &[&nonce]);
+        }
+        match self.write(Write::Event(event)).await {
+            Ok(Written::Done) => Ok(()),
+            Ok(Written::Refused) => Err(InsertError::Occupied),
+            Err(failed) => Err(InsertError::Unavailable(failed.into())),
+        }
+    }
+}
+
+impl EventLog for Stores<'_> {
+    async fn read(
+        &self,
+        patient: &PatientId,
+        after: StreamVersion,
+        limit: u16,
+    ) -> Result<Vec<StreamEntry>, LogUnavailable> {
+        Stores::read(
+            self,
+            "read events",
+            |world| {
+                let old = world.planted(Bug::OldEventsRead) && world.rng.chance(500);
+                let Some(stream) = world.tables.streams.get(place(patient)) else {
+                    return Vec::new();
+                };
+                let there = stream.rows.len() - usize::from(old && !stream.rows.is_empty());
+                let rows = stream.rows.iter().take(there);
+                rows.map(|row| stream.entry(row))
+                    .filter(|entry| entry.version > after)
+                    .take(limit.into())
+                    .cloned()
+                    .collect()
+            },
+            |entries: &Vec<StreamEntry>| format!("{patient} after {after}: {}", entries.len()),
+        )
+        .await
+        .map_err(log_unavailable)
+    }
+
+    async fn head(&self, patient: &PatientId) -> Result<StreamVersion, LogUnavailable> {
+        Stores::read(
+            self,
+            "read head",
+            |world| {
+                let stream = world.tables.streams.get(place(patient));
+                StreamVersion::new(stream.map_or(0, |stream| stream.truth.head()))
+            },
+            |head| format!("{patient} {head}"),
+        )
+        .await
+        .map_err(log_unavailable)
+    }
+
+    async fn scan(
+        &self,
+        segment: Segment,
+        after: Option<LogPosition>,
+    ) -> Result<LogPage<StreamEntry>, LogUnavailable> {
+        let after = after.map(|position| (place(&position.patient_id), position.version));
+        Stores::read(
+            self,
+            "scan events",
+            |world| {
+                let streams = world.tables.streams.iter().enumerate();
+                let mut entries = streams
+                    .filter(|(place, _)| {
+                        place % usize::from(segment.total.max(1)) == usize::from(segment.index)
+                    })
+                    .flat_map(|(place, stream)| stream.rows.iter().map(move |row| (place, stream.entry(row))))
+                    .filter(|(place, entry)| after.is_none_or(|after| (*place, entry.version) > after))
+                    .map(|(_, entry)| entry);
+                let page: Vec<StreamEntry> = entries.by_ref().take(LOG_PAGE).cloned().collect();
+                // As DynamoDB does, a full page may name a place that nothing comes after.
+                let next = page
+                    .last()
+                    .filter(|_| page.len() == LOG_PAGE)
+                    .map(|last| LogPosition {
+                        patient_id: last.patient_id.clone(),
+                        version: last.version,
+                        recorded_at: None,
+                    });
+                LogPage { entries: page, next }
+            },
+            |page| format!("segment {}: {} events", segment.index, page.entries.len()),
+        )
+        .await
+        .map_err(log_unavailable)
+    }
+
+    async fn recorded_since(
+        &self,
+        shard: EventShard,
+        from: Timestamp,
+        after: Option<LogPosition>,
+    ) -> Result<LogPage<RecordedKey>, LogUnavailable> {
+        let order = |key: &RecordedKey| (key.recorded_at, place(&key.patient_id), key.version);
+        let after = after.and_then(|position| {
+            Some((
+                position.recorded_at?,
+                place(&position.patient_id),
+                position.version,
+            ))
+        });
+        Stores::read(
+            self,
+            "read index by_recorded_at",
+            |world| {
+                let step = world.step;
+                let mut keys: Vec<RecordedKey> = people()
+                    .iter()
+                    .zip(&world.tables.streams)
+                    .filter(|(person, _)| person.event_shard == shard)
+                    .flat_map(|(person, stream)| stream.rows.iter().map(move |row| (person, row)))
+                    .filter(|(_, row)| row.indexed_at <= step)
+                    .filter_map(|(person, row)| {
+                        Some(RecordedKey {
+                            patient_id: person.id.clone(),
+                            version: row.tail.version,
+                            recorded_at: row.tail.recorded_at.filter(|at| *at >= from)?,
+                        })
+                    })
+                    .filter(|key| after.is_none_or(|after| order(key) > after))
+                    .collect();
+                keys.sort_by_key(order);
+                let more = keys.len() > LOG_PAGE;
+                keys.truncate(LOG_PAGE);
+                let next = keys.last().filter(|_| more).map(|last| LogPosition {
+                    patient_id: last.patient_id.clone(),
+                    version: last.version,
+                    recorded_at: Some(last.recorded_at),
+                });
+                LogPage { entries: keys, next }
+            },
+            |page| format!("shard {shard}: {} events", page.entries.len()),
+        )
+        .await
+        .map_err(log_unavailable)
+    }
+}
+
+fn projection_unavailable(failed: Failed) -> ProjectionUnavailable {
+    ProjectionUnavailable(failed.into())
+}
+
+impl ProjectionStore for Stores<'_> {
+    async fn states(
+        &self,
+        generation: Generation,
+        patients: &[PatientId],
+    ) -> Result<Vec<Option<PatientState>>, ProjectionUnavailable> {
+        self.read(
+            "read states",
+            |world| {
+                let state = |patient| world.tables.view(generation, place(patient))?.state().cloned();
+                patients.iter().map(state).collect::<Vec<_>>()
+            },
+            |states| shown_states(generation, patients, states),
+        )
+        .await
+        .map_err(projection_unavailable)
+    }
+
+    async fn put_rows(
+        &self,
+        generation: Generation,
+        rows: &[PatientRow],
+    ) -> Result<(), ProjectionUnavailable> {
+        // The parts of a batch take effect one by one, in any order, and anybody may look in between.
+        let offset = self.world().rng.below(rows.len());
+        let (first, second) = rows.split_at(offset);
+        for row in second.iter().chain(first) {
+            let write = Write::Row {
+                generation,
+                patient: place(&row.patient_id),
+                row: row.row,
+            };
+            if self.planted(Bug::RowsAfterState) {
+                self.world().late.push(write);
+                continue;
+            }
+            self.write(write).await.map_err(projection_unavailable)?;
+        }
+        Ok(())
+    }
+
+    async fn put_state(
+        &self,
+        generation: Generation,
+        patient: &PatientId,
+        expected: StreamVersion,
+        state: &PatientState,
+    ) -> Result<(), PutStateError> {
+        let patient = place(patient);
+        let mut state = state.clone();
+        if self.planted(Bug::CountAddedTwice) {
+            let world = self.world();
+            let there = world
+                .tables
+                .view(generation, patient)
+                .and_then(|view| view.state());
+            if let Some((there, known)) = there.zip(state.patient.as_mut())
+                && let Some(known_there) = &there.patient
+            {
+                let more = expected.behind(state.applied);
+                known.checkin_count = known_there.checkin_count + more;
+                state.applied = state.applied.max(there.applied);
+            }
+        }
+        let mark = state.quarantine.clone();
+        let write = Write::State {
+            generation,
+            patient,
+            expected,
+            state,
+        };
+        let written = self.write(write).await.map_err(projection_unavailable)?;
+        if self.planted(Bug::MarkBeforeMessage)
+            && let Some((quarantine, person)) = mark.zip(people().get(patient))
+        {
+            let notice = QuarantineNotice::Event {
+                generation,
+                patient_id: person.id.clone(),
+                quarantine,
+            };
+            let _ = self.write(Write::Notice(notice)).await;
+        }
+        match written {
+            Written::Done => Ok(()),
+            Written::Refused => Err(PutStateError::Conflict),
+        }
+    }
+
+    async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
+        self.read(
+            "read control",
+            |world| world.tables.control.last().map(|(_, control)| control.clone()),
+            |control| shown_control(control.as_ref()),
+        )
+        .await
+        .map_err(projection_unavailable)
+    }
+
+    async fn put_control(
+        &self,
+        expected: Option<&Control>,
+        control: &Control,
+    ) -> Result<(), PutControlError> {
+        let write = Write::Control {
+            expected: expected.cloned(),
+            control: control.clone(),
+        };
+        match self.write(write).await.map_err(projection_unavailable)? {
+            Written::Done => Ok(()),
+            Written::Refused => Err(PutControlError::Conflict),
+        }
+    }
+
+    async fn put_progress(
+        &self,
+        generation: Generation,
+        progress: &Progress,
+    ) -> Result<(), ProjectionUnavailable> {
+        let progress = progress.clone();
+        self.write(Write::Progress { generation, progress })
+            .await
+            .map(drop)
+            .map_err(projection_unavailable)
+    }
+}
+
+impl QuarantineQueue for Stores<'_> {
+    async fn put(&self, notice: &QuarantineNotice) -> Result<(), QueueUnavailable> {
+        if self.planted(Bug::MarkBeforeMessage) {
+            return Ok(());
+        }
+        if self.planted(Bug::PoisonFailsTheBatch) {
+            return Err(QueueUnavailable(Failed.into()));
+        }
+        match self.write(Write::Notice(notice.clone())).await {
+            Err(_) if self.planted(Bug::LostMessage) => Ok(()),
+            Err(failed) => Err(QueueUnavailable(failed.into())),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+fn read_model_unavailable(failed: Failed) -> ReadModelUnavailable {
+    ReadModelUnavailable(failed.into())
+}
+
+fn shown_states(generation: Generation, patients: &[PatientId], states: &[Option<PatientState>]) -> String {
+    let shown = patients.iter().zip(states).map(|(patient, state)| {
+        let applied = state.as_ref().map_or(StreamVersion::EMPTY, |state| state.applied);
+        format!("{patient} {applied}")
+    });
+    format!("{generation} {}", shown.collect::<Vec<_>>().join(", "))
+}
+
+fn shown_control(control: Option<&Control>) -> String {
+    control.map_or("none".to_owned(), |control| {
+        let building = control
+            .building
+            .map_or("none".to_owned(), |building| building.to_string());
+        format!("active {}, building {building}", control.active)
+    })
+}
+
+impl Stores<'_> {
+    /// What a reader that does not insist on the newest finds of one patient.
+    fn state_perhaps_old(world: &mut World, generation: Generation, patient: usize) -> Option<PatientState> {
+        let values = world.tables.view(generation, patient)?.states.len();
+        // Before the first one there was none.
+        let since = |world: &World, place: usize| {
+            let view = world.tables.view(generation, patient)?;
+            match place.checked_sub(1) {
+                None => Some(0),
+                Some(place) => view.states.get(place).map(|(since, _)| *since),
+            }
+        };
+        let found = world.stale(values + 1, since);
+        let view = world.tables.view(generation, patient)?;
+        view.states
+            .get(found.checked_sub(1)?)
+            .map(|(_, state)| state.clone())
+    }
+}
+
+impl ReadModelStore for Stores<'_> {
+    async fn control(&self) -> Result<Option<Control>, ReadModelUnavailable> {
+        self.read(
+            "read control, perhaps old",
+            |world| {
+                let values = world.tables.control.len();
+                let since = |world: &World, place: usize| match place.checked_sub(1) {
+                    None => Some(0),
+                    Some(place) => world.tables.control.get(place).map(|(since, _)| *since),
+                };
+                let found = world.stale(values + 1, since).checked_sub(1)?;
+                world
+                    .tables
+                    .control
+                    .get(found)
+                    .map(|(_, control)| control.clone())
+            },
+            |control| shown_control(control.as_ref()),
+        )
+        .await
+        .map_err(read_model_unavailable)
+    }
+
+    async fn progress(&self, generation: Generation) -> Result<Option<Progress>, ReadModelUnavailable> {
+        self.read(
+            "read progress",
+            |world| world.tables.build(generation)?.progress.clone(),
+            |_| generation.to_string(),
+        )
+        .await
+        .map_err(read_model_unavailable)
+    }
+
+    async fn states(
+        &self,
+        generation: Generation,
+        patients: &[PatientId],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+        self.read(
+            match consistency {
+                Consistency::Strong => "read states",
+                Consistency::Eventual => "read states, perhaps old",
+            },
+            |world| {
+                world.touch(generation);
+                let mut states = Vec::with_capacity(patients.len());
+                for patient in patients {
+                    let patient = place(patient);
+                    states.push(match consistency {
+                        Consistency::Strong => world
+                            .tables
+                            .view(generation, patient)
+                            .and_then(|view| view.state().cloned()),
+                        Consistency::Eventual => Stores::state_perhaps_old(world, generation, patient),
+                    });
+                }
+                states
+            },
+            |states| shown_states(generation, patients, states),
+        )
+        .await
+        .map_err(read_model_unavailable)
+    }
+
+    async fn rows(
+        &self,
+        generation: Generation,
+        patient: &PatientId,
+        range: RowRange,
+        limit: u16,
+    ) -> Result<Page<CheckinRow>, ReadModelUnavailable> {
+        self.read(
+            "read rows",
+            |world| {
+                let generation = match world.tables.active() {
+                    Some(active) if world.planted(Bug::GenerationsMixed) => active,
+                    _ => generation,
+                };
+                world.touch(generation);
+                let Some(view) = world.tables.view(generation, place(patient)) else {
+                    return Page {
+                        items: Vec::new(),
+                        more: false,
+                    };
+                };
+                let wanted = |row: &&CheckinRow| {
+                    range.from.is_none_or(|from| row.occurred_at >= from)
+                        && range.to.is_none_or(|to| row.occurred_at < to)
+                        && range.after.is_none_or(|after| match range.ascending {
+                            true => RowKey::of(row) > after,
+                            false => RowKey::of(row) < after,
+                        })
+                };
+                let limit = usize::from(limit);
+                let mut items: Vec<CheckinRow> = if range.ascending {
+                    view.rows.iter().filter(wanted).take(limit + 1).copied().collect()
+                } else {
+                    view.rows
+                        .iter()
+                        .rev()
+                        .filter(wanted)
+                        .take(limit + 1)
+                        .copied()
+                        .collect()
+                };
+                let more = items.len() > limit;
+                items.truncate(limit);
+                Page { items, more }
+            },
+            |page| {
+                let versions: Vec<String> = page.items.iter().map(|row| row.version.to_string()).collect();
+                format!("{generation} {patient}: {}", versions.join(" "))
+            },
+        )
+        .await
+        .map_err(read_model_unavailable)
+    }
+
+    async fn ids(
+        &self,
+        generation: Generation,
+        shard: ListingShard,
+        after: Option<&PatientId>,
+        limit: u16,
+    ) -> Result<Page<PatientId>, ReadModelUnavailable> {
+        self.read(
+            "read index by_id",
+            |world| {
+                world.touch(generation);
+                let step = world.step;
+                let build = world.tables.build(generation);
+                let mut ids: Vec<PatientId> = build
+                    .into_iter()
+                    .flat_map(|build| people().iter().zip(&build.views))
+                    .filter(|(person, view)| person.listing_shard == shard && view.indexed(step).is_some())
+                    .map(|(person, _)| &person.id)
+                    .filter(|id| after.is_none_or(|after| *id > after))
+                    .take(usize::from(limit) + 1)
+                    .cloned()
+                    .collect();
+                let more = ids.len() > usize::from(limit);
+                ids.truncate(limit.into());
+                Page { items: ids, more }
+            },
+            |page| format!("{generation} shard {shard}: {} patients", page.items.len()),
+        )
+        .await
+        .map_err(read_model_unavailable)
+    }
+
+    async fn recent(
+        &self,
+        generation: Generation,
+        shard: ListingShard,
+        after: Option<&str>,
+        limit: u16,
+    ) -> Result<Page<RecentEntry>, ReadModelUnavailable> {
+        self.read(
+            "read index by_recent",
+            |world| {
+                world.touch(generation);
+                let step = world.step;
+                let build = world.tables.build(generation);
+                let mut entries: Vec<RecentEntry> = build
+                    .into_iter()
+                    .flat_map(|build| people().iter().zip(&build.views))
+                    .filter(|(person, _)| person.listing_shard == shard)
+                    .filter_map(|(person, view)| {
+                        let state = view.indexed(step)?.clone();
+                        let last = state.patient.as_ref().and_then(|patient| patient.last_checkin_at);
+                        Some(RecentEntry {
+                            recent_key: item::recent_key(last, &person.id),
+                            patient_id: person.id.clone(),
+                            state,
+                        })
+                    })
+                    .filter(|entry| after.is_none_or(|after| entry.recent_key.as_str() < after))
+                    .collect();
+                entries.sort_by(|one, other| other.recent_key.cmp(&one.recent_key));
+                let more = entries.len() > usize::from(limit);
+                entries.truncate(limit.into());
+                Page { items: entries, more }
+            },
+            |page| format!("{generation} shard {shard}: {} patients", page.items.len()),
+        )
+        .await
+        .map_err(read_model_unavailable)
+    }
+}

@@ -1,0 +1,521 @@
+//! The simulated tables, the stream and the queue, as data. Each write is checked as it takes effect: what readers see
+//! changes at no other time.
+
+use domain::{
+    CheckinRow, Generation, PatientState, StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable,
+};
+use event_log::item;
+use event_store::TailEntry;
+use projection::QuarantineNotice;
+use read_model::{Control, Progress};
+use serde_dynamo::{AttributeValue, Item};
+
+use crate::people::{MOST_PATIENTS, people};
+use crate::planted::Bug;
+use crate::truth::{Fact, Poison, Truth};
+use crate::violation::Violation;
+
+/// One event in the event table.
+#[derive(Debug, Clone)]
+pub(crate) struct EventRow {
+    /// As software of today decodes it.
+    entry: StreamEntry,
+    /// As newer software does.
+    known_to_newer: StreamEntry,
+    pub(crate) image: Item,
+    pub(crate) tail: TailEntry,
+    /// From which step on the index has it.
+    pub(crate) indexed_at: u32,
+}
+
+/// What the event table has of one patient.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stream {
+    pub(crate) rows: Vec<EventRow>,
+    pub(crate) truth: Truth,
+    pub(crate) newer_software: bool,
+}
+
+impl Stream {
+    pub(crate) fn entry<'r>(&self, row: &'r EventRow) -> &'r StreamEntry {
+        if self.newer_software {
+            &row.known_to_newer
+        } else {
+            &row.entry
+        }
+    }
+}
+
+/// What the read model has of one patient in one generation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// Every summary there was, and from which step on.
+    pub(crate) states: Vec<(u32, PatientState)>,
+    /// From which step on the indexes have the summary of the same place.
+    pub(crate) indexed_at: Vec<u32>,
+    /// In the order of their keys.
+    pub(crate) rows: Vec<CheckinRow>,
+}
+
+impl View {
+    pub(crate) fn state(&self) -> Option<&PatientState> {
+        self.states.last().map(|(_, state)| state)
+    }
+
+    pub(crate) fn applied(&self) -> StreamVersion {
+        self.state().map_or(StreamVersion::EMPTY, |state| state.applied)
+    }
+
+    /// The state that the indexes have.
+    pub(crate) fn indexed(&self, step: u32) -> Option<&PatientState> {
+        let known = self.indexed_at.iter().rposition(|at| *at <= step)?;
+        self.states.get(known).map(|(_, state)| state)
+    }
+}
+
+/// One generation of the read model.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Build {
+    pub(crate) views: [View; MOST_PATIENTS],
+    pub(crate) progress: Option<Progress>,
+    /// Where the streams ended when somebody began to build it.
+    pub(crate) heads_when_begun: [u64; MOST_PATIENTS],
+}
+
+/// A write, as DynamoDB or SQS would be asked for it.
+#[derive(Debug, Clone)]
+pub(crate) enum Write {
+    Event(Box<StoredEvent>),
+    Row {
+        generation: Generation,
+        patient: usize,
+        row: CheckinRow,
+    },
+    State {
+        generation: Generation,
+        patient: usize,
+        expected: StreamVersion,
+        state: PatientState,
+    },
+    Control {
+        expected: Option<Control>,
+        control: Control,
+    },
+    Progress {
+        generation: Generation,
+        progress: Progress,
+    },
+    Notice(QuarantineNotice),
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Done,
+    /// The condition was not met.
+    Refused,
+}
+
+/// Which event is poison, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoisonAt {
+    pub(crate) patient: usize,
+    pub(crate) version: u64,
+    pub(crate) kind: usize,
+}
+
+/// Everything that is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) streams: [Stream; MOST_PATIENTS],
+    pub(crate) builds: Vec<Build>,
+    /// Every control item there was, and from which step on.
+    pub(crate) control: Vec<(u32, Control)>,
+    pub(crate) notices: Vec<QuarantineNotice>,
+    /// Events that the stream has not got yet.
+    pub(crate) unstreamed: Vec<(usize, u64)>,
+    pub(crate) poison: Option<PoisonAt>,
+    pub(crate) planted: Option<Bug>,
+}
+
+impl Tables {
+    pub(crate) fn build(&self, generation: Generation) -> Option<&Build> {
+        self.builds.get(index(generation)?)
+    }
+
+    pub(crate) fn view(&self, generation: Generation, patient: usize) -> Option<&View> {
+        self.build(generation)?.views.get(patient)
+    }
+
+    fn build_mut(&mut self, generation: Generation) -> Option<&mut Build> {
+        let index = index(generation)?;
+        if self.builds.len() <= index {
+            self.builds.resize_with(index + 1, Build::default);
+        }
+        self.builds.get_mut(index)
+    }
+
+    pub(crate) fn active(&self) -> Option<Generation> {
+        self.control.last().map(|(_, control)| control.active)
+    }
+
+    /// Whether an event is behind in no sense that matters: applied, or waiting behind a mark.
+    pub(crate) fn settled(&self, generation: Generation, patient: usize, version: u64) -> bool {
+        self.view(generation, patient).is_some_and(|view| {
+            view.applied().get() >= version || view.state().is_some_and(|state| state.quarantine.is_some())
+        })
+    }
+
+    fn planted(&self, bug: Bug) -> bool {
+        cfg!(feature = "planted-bugs") && self.planted == Some(bug)
+    }
+
+    /// Lets a write take effect, at `step`; the indexes follow at `indexed_at`.
+    ///
+    /// # Errors
+    /// The promise that it breaks.
+    pub(crate) fn apply(&mut self, write: &Write, step: u32, indexed_at: u32) -> Result<Written, Violation> {
+        match write {
+            Write::Event(event) => self.apply_event(event, indexed_at),
+            Write::Row {
+                generation,
+                patient,
+                row,
+            } => self.apply_row(*generation, *patient, row),
+            Write::State {
+                generation,
+                patient,
+                expected,
+                state,
+            } => self.apply_state(*generation, *patient, *expected, state, (step, indexed_at)),
+            Write::Control { expected, control } => self.apply_control(expected.as_ref(), control, step),
+            Write::Progress { generation, progress } => {
+                if let Some(build) = self.build_mut(*generation) {
+                    build.progress = Some(progress.clone());
+                }
+                Ok(Written::Done)
+            }
+            Write::Notice(notice) => {
+                self.notices.push(notice.clone());
+                Ok(Written::Done)
+            }
+        }
+    }
+
+    fn apply_event(&mut self, event: &StoredEvent, indexed_at: u32) -> Result<Written, Violation> {
+        let Some(patient) = crate::people::place_of(&event.patient_id) else {
+            return Err(Violation::new("I1", format!("an event of {}", event.patient_id)));
+        };
+        let poison = self
+            .poison
+            .filter(|poison| poison.patient == patient && poison.version == event.version.get());
+        let unconditional = self.planted(Bug::EventWithoutCondition);
+        let Some(stream) = self.streams.get_mut(patient) else {
+            return Ok(Written::Refused);
+        };
+        let truth = &mut stream.truth;
+        if event.version.get() <= truth.head() {
+            if unconditional {
+                return Err(Violation::new(
+                    "I1",
+                    format!("event {} of {} was replaced", event.version, event.patient_id),
+                ));
+            }
+            return Ok(Written::Refused);
+        }
+        check_event(truth, event)?;
+        let poisoned = poison.map_or(Poison::No, |poison| match poison.kind {
+            0 | 1 => Poison::UntilNewerSoftware,
+            _ => Poison::ForEver,
+        });
+        let Some(fact) = Fact::of(event, poisoned) else {
+            return Err(Violation::new(
+                "I1",
+                format!("an event of type {}", event.event_type),
+            ));
+        };
+        truth.push(fact);
+        let mut image = item::to_item(event)
+            .map_err(|error| Violation::new("I1", format!("an event that is no item: {error}")))?;
+        let sound = StreamEntry {
+            patient_id: event.patient_id.clone(),
+            version: event.version,
+            event: event.clone().decode(),
+        };
+        let (entry, known_to_newer) = match poison {
+            None => (sound.clone(), sound),
+            Some(poison) => {
+                spoil(&mut image, poison.kind);
+                let spoilt = item::stream_entry(image.clone()).unwrap_or_else(|| StreamEntry {
+                    event: Err(Undecodable::InvalidEnvelope),
+                    ..sound.clone()
+                });
+                match poisoned {
+                    Poison::UntilNewerSoftware => (spoilt, sound),
+                    Poison::No | Poison::ForEver => (spoilt.clone(), spoilt),
+                }
+            }
+        };
+        stream.rows.push(EventRow {
+            entry,
+            known_to_newer,
+            image,
+            tail: TailEntry {
+                version: event.version,
+                event_id: Some(event.event_id),
+                recorded_at: Some(event.recorded_at),
+                hash: Some(event.hash),
+            },
+            indexed_at,
+        });
+        self.unstreamed.push((patient, event.version.get()));
+        Ok(Written::Done)
+    }
+
+    fn apply_row(
+        &mut self,
+        generation: Generation,
+        patient: usize,
+        row: &CheckinRow,
+    ) -> Result<Written, Violation> {
+        let expected = self
+            .streams
+            .get(patient)
+            .and_then(|stream| stream.truth.row(row.version));
+        let view = self
+            .build_mut(generation)
+            .and_then(|build| build.views.get_mut(patient));
+        let Some(view) = view else {
+            return Ok(Written::Refused);
+        };
+        if expected != Some(*row) {
+            return Err(Violation::new(
+                "I2",
+                format!(
+                    "a row of p-{patient} at version {} says what its event does not",
+                    row.version
+                ),
+            ));
+        }
+        let key = |row: &CheckinRow| (row.occurred_at, row.version);
+        match view.rows.binary_search_by_key(&key(row), key) {
+            Ok(_) => {} // The same content again.
+            Err(place) => view.rows.insert(place, *row),
+        }
+        Ok(Written::Done)
+    }
+
+    fn apply_state(
+        &mut self,
+        generation: Generation,
+        patient: usize,
+        expected: StreamVersion,
+        state: &PatientState,
+        (step, indexed_at): (u32, u32),
+    ) -> Result<Written, Violation> {
+        let unconditional = self.planted(Bug::StateWithoutCondition) || self.planted(Bug::CountAddedTwice);
+        let rows_come_later = self.planted(Bug::RowsAfterState);
+        let view = self
+            .build_mut(generation)
+            .and_then(|build| build.views.get_mut(patient));
+        let Some(view) = view else {
+            return Ok(Written::Refused);
+        };
+        if view.applied() != expected && !unconditional {
+            return Ok(Written::Refused);
+        }
+        let before = view.applied();
+        view.states.push((step, state.clone()));
+        // An index takes the changes of one item in their order.
+        let indexed_at = view.indexed_at.last().copied().unwrap_or(0).max(indexed_at);
+        view.indexed_at.push(indexed_at);
+        if state.applied < before {
+            return Err(Violation::new(
+                "I3",
+                format!(
+                    "{generation} of p-{patient} went from version {before} to {}",
+                    state.applied
+                ),
+            ));
+        }
+        if !rows_come_later {
+            self.check_view(generation, patient)?;
+        }
+        self.check_mark(generation, patient, state)?;
+        Ok(Written::Done)
+    }
+
+    /// Whether what readers can see of a patient is the fold of its events up to the applied version.
+    pub(crate) fn check_view(&self, generation: Generation, patient: usize) -> Result<(), Violation> {
+        let (Some(view), Some(stream)) = (self.view(generation, patient), self.streams.get(patient)) else {
+            return Ok(());
+        };
+        let Some(state) = view.state() else {
+            return Ok(());
+        };
+        if let Some(contradiction) = stream.truth.contradicts(state) {
+            return Err(Violation::new(
+                "I2",
+                format!("the summary of p-{patient} in {generation}: {contradiction}"),
+            ));
+        }
+        let visible = view.rows.iter().filter(|row| row.version <= state.applied);
+        let expected = stream.truth.rows(state.applied);
+        if !visible.eq(expected.iter()) {
+            return Err(Violation::new(
+                "I2",
+                format!(
+                    "p-{patient} in {generation} is at version {}, and its rows are not there",
+                    state.applied
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_mark(
+        &self,
+        generation: Generation,
+        patient: usize,
+        state: &PatientState,
+    ) -> Result<(), Violation> {
+        let (Some(mark), Some(stream)) = (&state.quarantine, self.streams.get(patient)) else {
+            return Ok(());
+        };
+        if mark.version != state.applied.next() || Some(mark.version.get()) != stream.truth.first_poison() {
+            return Err(Violation::new(
+                "I6",
+                format!(
+                    "p-{patient} in {generation} is quarantined at {} ({}), and that event can be applied",
+                    mark.version,
+                    mark.reason.code()
+                ),
+            ));
+        }
+        if !self.is_reported(generation, patient, mark.version) {
+            return Err(Violation::new(
+                "I6",
+                format!("p-{patient} in {generation} is quarantined, and the queue does not say so"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the queue has a message about this event.
+    pub(crate) fn is_reported(&self, generation: Generation, patient: usize, version: StreamVersion) -> bool {
+        self.notices.iter().any(|notice| match notice {
+            QuarantineNotice::Event {
+                generation: of,
+                patient_id,
+                quarantine,
+            } => {
+                *of == generation
+                    && people()
+                        .get(patient)
+                        .is_some_and(|person| person.id == *patient_id)
+                    && quarantine.version == version
+            }
+            QuarantineNotice::Record { .. } => false,
+        })
+    }
+
+    fn apply_control(
+        &mut self,
+        expected: Option<&Control>,
+        control: &Control,
+        step: u32,
+    ) -> Result<Written, Violation> {
+        let current = self.control.last().map(|(_, control)| control);
+        // The condition of DynamoDB compares these attributes.
+        let compared = |control: &Control| (control.active, control.latest, control.building);
+        if current.map(compared) != expected.map(compared) {
+            return Ok(Written::Refused);
+        }
+        let before = current.cloned();
+        self.control.push((step, control.clone()));
+        let heads = self.streams.each_ref().map(|stream| stream.truth.head());
+        if let Some(building) = control.building
+            && before
+                .as_ref()
+                .is_none_or(|before| before.building != Some(building))
+            && let Some(build) = self.build_mut(building)
+        {
+            build.heads_when_begun = heads;
+        }
+        let Some(promoted) = before
+            .filter(|before| before.active != control.active)
+            .and_then(|_| self.build(control.active))
+        else {
+            return Ok(Written::Done);
+        };
+        let views = promoted.views.iter().zip(promoted.heads_when_begun).enumerate();
+        for ((patient, (view, head)), stream) in views.zip(&self.streams) {
+            if view.applied().get() < head.min(stream.truth.applicable()) {
+                return Err(Violation::new(
+                    "I8",
+                    format!(
+                        "{} is promoted with p-{patient} at version {}, who was at {head} when the build began",
+                        control.active,
+                        view.applied()
+                    ),
+                ));
+            }
+        }
+        Ok(Written::Done)
+    }
+}
+
+fn index(generation: Generation) -> Option<usize> {
+    usize::try_from(generation.get().checked_sub(1)?).ok()
+}
+
+fn check_event(truth: &Truth, event: &StoredEvent) -> Result<(), Violation> {
+    let broken = |what: &str| {
+        Err(Violation::new(
+            "I1",
+            format!("event {} of {}: {what}", event.version, event.patient_id),
+        ))
+    };
+    if event.version.get() != truth.head() + 1 {
+        return broken("there is none before it");
+    }
+    if truth.facts().iter().any(|fact| fact.event_id == event.event_id) {
+        return broken("its id is in the stream already");
+    }
+    let says = Fact::of(event, Poison::No);
+    if let Some(says) = says
+        && truth.facts().iter().any(|fact| fact.body == says.body)
+    {
+        return broken("the same fact is in the stream under another id");
+    }
+    let latest: Option<Timestamp> = truth.facts().last().map(|fact| fact.recorded_at);
+    if Some(event.recorded_at) < latest || event.recorded_at < event.occurred_at {
+        return broken("recorded before it could be");
+    }
+    let previous = truth.facts().last().map(|fact| fact.hash);
+    if event.previous_hash != previous.unwrap_or(domain::EventHash::GENESIS) {
+        return broken("not chained to the one before it");
+    }
+    Ok(())
+}
+
+/// The ways in which an event can be such that nobody can apply it; the first two are those of newer software.
+pub(crate) const KINDS_OF_POISON: usize = 5;
+
+fn spoil(image: &mut Item, kind: usize) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    match kind {
+        0 => drop(image.insert("schema_version".to_owned(), AttributeValue::N("9".to_owned()))),
+        1 => drop(image.insert("event_type".to_owned(), text("PatientMoved"))),
+        2 => drop(image.insert(
+            "data".to_owned(),
+            AttributeValue::M(std::collections::HashMap::new()),
+        )),
+        3 => drop(image.insert("correlation_id".to_owned(), text("none"))),
+        _ => {
+            let body = std::collections::HashMap::from([("name".to_owned(), text("Somebody Else"))]);
+            image.insert("event_type".to_owned(), text("PatientRegistered"));
+            image.insert("data".to_owned(), AttributeValue::M(body));
+        }
+    }
+}
