@@ -34,5 +34,6 @@ pub async fn run_service(service: Service) -> Result<(), runtime::BoxError> {
         Service::Checkin => checkin::run().await,
         Service::Projector => projector::run().await,
         Service::Backend => backend::run().await,
+        Service::Reconciler => reconciler::run().await,
     }
 }

@@ -35,6 +35,9 @@ pub struct Options {
     /// Time between two ticks of the schedule: 10ms to 24h, such as 500ms, 2s, 2m
     #[arg(long, default_value = "2s", value_name = "TIME")]
     pub every: Period,
+    /// Time between two comparisons of the read model with the events, such as 30s, 5m
+    #[arg(long, default_value = "1m", value_name = "TIME")]
+    pub reconcile_every: Period,
     /// How many patients check in on each tick
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub checkins_per_tick: u32,
@@ -69,6 +72,8 @@ pub enum Service {
     Projector,
     /// Answers queries.
     Backend,
+    /// Repairs what the projector missed.
+    Reconciler,
 }
 
 impl Service {
@@ -79,6 +84,7 @@ impl Service {
             Service::Checkin => "checkin",
             Service::Projector => "projector",
             Service::Backend => "backend",
+            Service::Reconciler => "reconciler",
         }
     }
 }

@@ -20,13 +20,22 @@ const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// How many events may wait for the function; more are dropped, as Lambda drops events that grow too old.
 const MAX_WAITING: usize = 1_000;
 
-/// Sends an event to `function` on each tick until it is told to stop.
+/// A rule of the schedule.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// The time between two ticks.
+    pub(crate) period: Period,
+}
+
+/// Sends an event to `function` on each tick of `rule` until it is told to stop.
 ///
 /// Ticks are the multiples of the period, so a restart repeats none and shifts none. One that passes while this
 /// machine sleeps is missed, as EventBridge would not catch up either.
-pub(crate) async fn run(function: Arc<impl Invoke>, period: Period, clock: Clock, mut stopping: Stopping) {
+pub(crate) async fn run(function: Arc<impl Invoke>, rule: Rule, clock: Clock, mut stopping: Stopping) {
     let mut events = JoinSet::new();
-    let mut tick = next_tick(clock(), period);
+    let mut tick = next_tick(clock(), rule.period);
     loop {
         let until = u64::try_from(tick.millis_since(clock())).map_or(Duration::ZERO, Duration::from_millis);
         if timeout(until, stopping.wait()).await.is_ok() {
@@ -34,11 +43,11 @@ pub(crate) async fn run(function: Arc<impl Invoke>, period: Period, clock: Clock
         }
         while events.try_join_next().is_some() {}
         if events.len() < MAX_WAITING {
-            events.spawn(deliver(function.clone(), event(tick, period)));
+            events.spawn(deliver(function.clone(), event(tick, rule)));
         } else {
             tracing::error!(%tick, "dropped: too many ticks are waiting");
         }
-        tick = next_tick(tick.max(clock()), period);
+        tick = next_tick(tick.max(clock()), rule.period);
     }
 }
 
@@ -69,23 +78,23 @@ fn next_tick(now: Timestamp, period: Period) -> Timestamp {
 
 /// The event of a tick
 /// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html>).
-fn event(tick: Timestamp, period: Period) -> Bytes {
+fn event(tick: Timestamp, rule: Rule) -> Bytes {
     let mut time = tick.to_string();
     // EventBridge's times are in whole seconds; more often than that it does not tick.
-    if period.millis() % 1_000 == 0
+    if rule.period.millis() % 1_000 == 0
         && let Some(seconds) = time.strip_suffix(".000Z")
     {
         time = format!("{seconds}Z");
     }
     json!({
         "version": "0",
-        "id": uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tick#{time}").as_bytes()),
+        "id": uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("{}#{time}", rule.name).as_bytes()),
         "detail-type": "Scheduled Event",
         "source": "aws.events",
         "account": "000000000000",
         "time": time,
         "region": embedded::REGION,
-        "resources": [format!("arn:aws:events:{}:000000000000:rule/checkin-tick", embedded::REGION)],
+        "resources": [format!("arn:aws:events:{}:000000000000:rule/{}", embedded::REGION, rule.name)],
         "detail": {},
     })
     .to_string()
@@ -115,6 +124,13 @@ mod tests {
                 function: "test",
                 failure: FunctionFailure::Ended(ExitStatus::default()),
             })
+        }
+    }
+
+    fn rule(period: &str) -> Rule {
+        Rule {
+            name: "checkin-tick",
+            period: period.parse().unwrap(),
         }
     }
 
@@ -148,7 +164,7 @@ mod tests {
     fn event_has_the_time_of_its_tick() {
         #[track_caller]
         fn check(tick: &str, period: &str, expected: &str) {
-            let event = event(tick.parse().unwrap(), period.parse().unwrap());
+            let event = event(tick.parse().unwrap(), rule(period));
             let event: serde_json::Value = serde_json::from_slice(&event).unwrap();
             assert_eq!(event["time"], expected);
             assert_eq!(
@@ -163,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_same_tick_is_the_same_event() {
-        let (tick, period) = ("2026-11-24T09:30:02.000Z".parse().unwrap(), "2s".parse().unwrap());
-        assert_eq!(event(tick, period), event(tick, period));
+        let (tick, period) = ("2026-11-24T09:30:02.000Z".parse().unwrap(), "2s");
+        assert_eq!(event(tick, rule(period)), event(tick, rule(period)));
     }
 }

@@ -24,6 +24,7 @@ use crate::function::{Function, FunctionDefinition, Invoke};
 use crate::local_table::LocalTable;
 use crate::options::{Options, Service};
 use crate::queues::Queues;
+use crate::schedule::Rule;
 use crate::sqs_endpoint::SqsEndpoint;
 use crate::status;
 use crate::stopping::Stopping;
@@ -122,6 +123,7 @@ struct System {
     checkin: Arc<Function>,
     projector: Arc<Function>,
     backend: Arc<Function>,
+    reconciler: Arc<Function>,
     progress: watch::Receiver<Progress>,
     sqs: SqsEndpoint,
     dynamodb: EmbeddedDynamoDb,
@@ -132,14 +134,15 @@ struct System {
 /// What runs until it is told to stop.
 #[derive(Default)]
 struct Tasks {
-    schedule: Option<Task>,
+    check_ins: Option<Task>,
+    reconciles: Option<Task>,
     status: Option<Task>,
     gateway: Option<Task>,
     mapping: Option<Task>,
 }
 
 impl System {
-    /// Starts everything but the schedule.
+    /// Starts everything but the schedules.
     async fn start(options: &Options, clock: Clock) -> Result<System, SystemError> {
         // First what can be wrong with the command line, so that nothing has to be ended again.
         let port = |source| SystemError::Port {
@@ -199,15 +202,24 @@ impl System {
         ];
         checkin_settings.extend(roster.map(|file| ("ROSTER_FILE", file)));
         let checkin = function(Service::Checkin, Duration::from_secs(60), 1, checkin_settings);
-        let projector = function(
-            Service::Projector,
-            Duration::from_secs(60),
-            1,
+        let projection_settings = || {
             vec![
                 event_table(),
                 read_model_table(),
                 ("QUARANTINE_QUEUE_URL", sqs.queue_url(QUARANTINE_QUEUE)),
-            ],
+            ]
+        };
+        let projector = function(
+            Service::Projector,
+            Duration::from_secs(60),
+            1,
+            projection_settings(),
+        );
+        let reconciler = function(
+            Service::Reconciler,
+            Duration::from_secs(300),
+            1,
+            projection_settings(),
         );
         let backend = function(
             Service::Backend,
@@ -239,6 +251,7 @@ impl System {
             checkin,
             projector,
             backend,
+            reconciler,
             progress,
             sqs,
             dynamodb,
@@ -294,12 +307,16 @@ impl System {
         out.flush()
     }
 
-    /// Starts the schedule and the status line.
+    /// Starts the schedules and the status line.
     fn begin_ticking(&mut self, options: &Options) {
-        let (checkin, every, clock) = (self.checkin.clone(), options.every, self.clock);
-        self.tasks.schedule = Some(Task::spawn(|stopping| {
-            schedule::run(checkin, every, clock, stopping)
-        }));
+        let begin = |function: &Arc<Function>, name, period| {
+            let (function, rule, clock) = (function.clone(), Rule { name, period }, self.clock);
+            Some(Task::spawn(|stopping| {
+                schedule::run(function, rule, clock, stopping)
+            }))
+        };
+        self.tasks.check_ins = begin(&self.checkin, "checkin-tick", options.every);
+        self.tasks.reconciles = begin(&self.reconciler, "reconcile-tick", options.reconcile_every);
         let sources = status::Sources {
             events: self.dynamodb.appended_events(),
             read_model: ReadModelTable::new(self.dynamodb.client(), READ_MODEL_TABLE),
@@ -311,15 +328,24 @@ impl System {
     /// Ends everything, what gives work before what does it.
     async fn stop(self) {
         let Tasks {
-            schedule,
+            check_ins,
+            reconciles,
             status,
             gateway,
             mapping,
         } = self.tasks;
-        for task in [schedule, status, gateway, mapping].into_iter().flatten() {
+        for task in [check_ins, reconciles, status, gateway, mapping]
+            .into_iter()
+            .flatten()
+        {
             task.stop().await;
         }
-        tokio::join!(self.checkin.stop(), self.projector.stop(), self.backend.stop());
+        tokio::join!(
+            self.checkin.stop(),
+            self.projector.stop(),
+            self.backend.stop(),
+            self.reconciler.stop()
+        );
     }
 }
 

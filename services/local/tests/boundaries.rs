@@ -90,7 +90,14 @@ fn queries_cannot_reach_the_events_nor_write() {
 
 #[test]
 fn projection_cannot_append() {
-    for from in ["projector", "projection", "read-model", "event-log", "replay"] {
+    for from in [
+        "projector",
+        "reconciler",
+        "projection",
+        "read-model",
+        "event-log",
+        "replay",
+    ] {
         check_apart(from, |name| name == "event-store");
     }
 }
@@ -129,7 +136,7 @@ fn every_outside_crate_has_its_reason_in_the_architecture() {
 
 #[test]
 fn only_local_has_the_embedded_database() {
-    for from in ["checkin", "projector", "backend", "replay"] {
+    for from in ["checkin", "projector", "reconciler", "backend", "replay"] {
         check_apart(from, |name| {
             ["embedded", "dynoxide-rs", "rusqlite", "local"].contains(&name)
         });

@@ -13,5 +13,6 @@ mod http;
 mod load;
 mod pipeline;
 mod poison;
+mod repair;
 mod start_and_end;
 mod system;
