@@ -100,16 +100,18 @@ pub(crate) enum Number {
     Rebuilds,
     /// Reconciliations and redrives while everything else goes on.
     Reconciles,
+    /// Times of half an hour in which nothing is appended.
+    Calms,
     /// How long, in steps, a copy may be behind.
     Lag,
     /// How many faults at most.
     FaultBudget,
 }
 
-type Numbers = [u8; 14];
+type Numbers = [u8; 15];
 
 /// The numbers, with names, least and most.
-const NUMBERS: [(&str, u8, u8); 14] = [
+const NUMBERS: [(&str, u8, u8); 15] = [
     ("patients", 1, 3),
     ("ticks", 1, 4),
     ("repeats", 0, 2),
@@ -121,7 +123,8 @@ const NUMBERS: [(&str, u8, u8); 14] = [
     ("concurrency", 1, 3),
     ("readers", 0, 3),
     ("rebuilds", 0, 2),
-    ("reconciles", 0, 1),
+    ("reconciles", 0, 2),
+    ("calms", 0, 1),
     ("lag", 0, 40),
     ("fault-budget", 0, 12),
 ];
@@ -147,7 +150,7 @@ impl Plan {
             set(&mut numbers, Number::Poison, 0);
         }
         // A few kinds of faults at a time: when everything goes wrong, nothing interesting gets done.
-        let share = [0, 150, 350, 700][rng.below(4) % 4];
+        let share = [0, 150, 350, 700].get(rng.below(4)).copied().unwrap_or_default();
         let faults = Fault::ALL
             .iter()
             .filter(|_| rng.chance(share))

@@ -40,13 +40,15 @@ pub enum Bug {
     OldEventsRead,
     /// The projector takes an event that does not follow what was applied.
     GapIgnored,
+    /// A sweep begins exactly where the last one ended.
+    SweepWithoutOverlap,
     /// A walk through the patients begins each page with the last one of the page before.
     PageRepeatsLast,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 19] = [
         Bug::StateWithoutCondition,
         Bug::RowsAfterState,
         Bug::CountAddedTwice,
@@ -64,6 +66,7 @@ impl Bug {
         Bug::PromotedUnbuilt,
         Bug::OldEventsRead,
         Bug::GapIgnored,
+        Bug::SweepWithoutOverlap,
         Bug::PageRepeatsLast,
     ];
 }

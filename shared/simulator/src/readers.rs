@@ -53,7 +53,7 @@ impl Question {
 pub(crate) async fn ask(stores: Stores<'_>, question: Question) {
     match question {
         Question::Patient(patient, at_least) => {
-            one_patient(stores, patient, StreamVersion::new(at_least)).await
+            one_patient(stores, patient, StreamVersion::new(at_least)).await;
         }
         Question::CheckIns {
             patient,

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use checkin::Checkin;
 use domain::Generation;
-use projection::{QuarantineNotice, Retry};
+use projection::QuarantineNotice;
 use projector::Projector;
+use reconciler::Reconciler;
 
 use crate::people::roster;
 use crate::plan::{Fault, Number, Plan};
@@ -17,7 +18,7 @@ use crate::planted::Bug;
 use crate::readers::Question;
 use crate::stores::Stores;
 use crate::stream::{self, Mapping, Record};
-use crate::tables::View;
+use crate::tables::{View, Write};
 use crate::time;
 use crate::violation::Violation;
 use crate::workers::{self, End, Services};
@@ -29,6 +30,9 @@ const MOST_STEPS: u32 = 30_000;
 const RETRIES: u8 = 2;
 /// How often a batch fails before a mapping may give it up.
 const PATIENCE_OF_MAPPINGS: u8 = 3;
+
+/// More than a sweep looks back before the last one.
+const CALM_MILLIS: i64 = 30 * 60_000;
 
 /// What one schedule came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +68,11 @@ enum Errand {
         number: u8,
         retries: u8,
     },
-    Reconcile(Retry),
+    Reconcile {
+        full: bool,
+    },
+    Redrive,
+    Calm,
 }
 
 struct Task<'w> {
@@ -127,6 +135,13 @@ pub(crate) fn run(seed: u64, plan: Plan, recorded: bool, planted: Option<Bug>) -
             concurrency: plan.number(Number::Concurrency).into(),
             clock: time::clock,
         },
+        reconciler: Reconciler {
+            log: stores,
+            store: stores,
+            queue: stores,
+            concurrency: 4,
+            clock: time::clock,
+        },
         stores,
     };
     let mut schedule = Schedule::new(&world, &services, plan);
@@ -169,13 +184,13 @@ impl<'w> Schedule<'w> {
                 agenda.push(Errand::Rebuild { number, retries: 0 });
             }
             for _ in 0..plan.number(Number::Reconciles) {
-                let retry = if world.rng.chance(500) {
-                    Retry::No
-                } else {
-                    Retry::Quarantined
-                };
-                agenda.push(Errand::Reconcile(retry));
+                agenda.push(match world.rng.below(4) {
+                    0 => Errand::Redrive,
+                    1 => Errand::Reconcile { full: true },
+                    _ => Errand::Reconcile { full: false },
+                });
             }
+            agenda.extend((0..plan.number(Number::Calms)).map(|_| Errand::Calm));
             agenda.extend(latest.then_some(Errand::StartMappings));
         }
         let shards = usize::from(plan.number(Number::Shards));
@@ -206,7 +221,8 @@ impl<'w> Schedule<'w> {
         // No more faults: what is owed is delivered, then one reconcile makes everything complete.
         lock(self.world).faults_on = false;
         self.until_rest();
-        if !self.ends_well(Errand::Reconcile(Retry::No)) {
+        self.let_copies_catch_up();
+        if !self.ends_well(Errand::Reconcile { full: false }) {
             return;
         }
         self.check_complete(true);
@@ -221,11 +237,34 @@ impl<'w> Schedule<'w> {
                     stream.truth.deploy_newer_software();
                 }
             }
-            if self.ends_well(Errand::Reconcile(Retry::Quarantined)) {
+            if self.ends_well(Errand::Redrive) {
                 self.check_complete(true);
                 self.read_everything();
             }
         }
+    }
+
+    /// Lets so much time pass that indexes, and copies that a read may find, have all that was written.
+    fn let_copies_catch_up(&self) {
+        let mut world = lock(self.world);
+        world.step += u32::from(world.plan.number(Number::Lag)) + 1;
+    }
+
+    /// Lets half an hour pass, if nothing is under way that would not have ended by then.
+    fn let_calm(&mut self) {
+        let appending = self.tasks.iter().any(|task| {
+            task.future.is_some() && matches!(task.errand, Errand::Tick { .. } | Errand::Register { .. })
+        });
+        let mut world = lock(self.world);
+        let unwritten = world.late.iter().any(|write| matches!(write, Write::Event(_)));
+        let step = world.step;
+        let mut rows = world.tables.streams.iter().flat_map(|stream| &stream.rows);
+        if appending || unwritten || rows.any(|row| row.indexed_at > step) {
+            drop(world);
+            return self.agenda.push(Errand::Calm);
+        }
+        time::pass(CALM_MILLIS);
+        world.note(|_| "half an hour passes".to_owned());
     }
 
     fn is_broken(&self) -> bool {
@@ -370,6 +409,9 @@ impl<'w> Schedule<'w> {
     fn begin_any(&mut self) {
         let index = lock(self.world).rng.below(self.agenda.len());
         let errand = self.agenda.swap_remove(index);
+        if errand == Errand::Calm {
+            return self.let_calm();
+        }
         if errand == Errand::StartMappings {
             for mapping in &mut self.mappings {
                 mapping.started = true;
@@ -395,7 +437,7 @@ impl<'w> Schedule<'w> {
         let future: Pin<Box<dyn Future<Output = End> + 'w>> = match errand {
             Errand::Tick { number, .. } => Box::pin(workers::tick(services, number)),
             Errand::Register { .. } => Box::pin(workers::register(services)),
-            Errand::StartMappings => Box::pin(std::future::ready(End::Done)),
+            Errand::StartMappings | Errand::Calm => Box::pin(std::future::ready(End::Done)),
             Errand::Project {
                 mapping, from, len, ..
             } => Box::pin(workers::project(services, self.batch(mapping, from, len))),
@@ -404,7 +446,8 @@ impl<'w> Schedule<'w> {
                 let segments = lock(self.world).rng.within(1, 2).into();
                 Box::pin(workers::rebuild(services, segments))
             }
-            Errand::Reconcile(retry) => Box::pin(workers::reconcile(services, retry)),
+            Errand::Reconcile { full } => Box::pin(workers::reconcile(services, full)),
+            Errand::Redrive => Box::pin(workers::redrive(services)),
         };
         let id = self.tasks.len();
         self.tasks.push(Task {
@@ -476,7 +519,7 @@ impl<'w> Schedule<'w> {
                 number,
                 retries: retries + 1,
             },
-            (Errand::Reconcile(_), End::Failed) => {
+            (Errand::Reconcile { .. } | Errand::Redrive, End::Failed) => {
                 let mut world = lock(self.world);
                 if !world.faults_on {
                     world.violate(Violation::new(
@@ -669,8 +712,7 @@ impl<'w> Schedule<'w> {
 
     /// At rest, readers see everything.
     fn read_everything(&mut self) {
-        let lag = u32::from(lock(self.world).plan.number(Number::Lag));
-        lock(self.world).step += lag + 1;
+        self.let_copies_catch_up();
         let patients = usize::from(lock(self.world).plan.number(Number::Patients));
         for patient in 0..patients {
             self.ends_well(Errand::Read(Question::CheckIns {
@@ -778,8 +820,9 @@ impl Errand {
             Errand::Read(Question::ById(_)) => format!("reader #{id} by id"),
             Errand::Read(Question::ByRecent(_)) => format!("reader #{id} by recent"),
             Errand::Rebuild { number, .. } => format!("replay #{id} rebuild {number}"),
-            Errand::Reconcile(Retry::No) => format!("reconcile #{id}"),
-            Errand::Reconcile(Retry::Quarantined) => format!("redrive #{id}"),
+            Errand::Reconcile { full } => format!("reconciler #{id} full={full}"),
+            Errand::Redrive => format!("redrive #{id}"),
+            Errand::Calm => format!("calm #{id}"),
         }
     }
 }

@@ -14,7 +14,7 @@ use event_log::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Seg
 use event_store::{AppendLog, InsertError, TailEntry};
 use projection::{
     PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, QuarantineNotice,
-    QuarantineQueue, QueueUnavailable,
+    QuarantineQueue, QueueUnavailable, SWEEP_OVERLAP_MILLIS, SweepStore,
 };
 use read_model::{
     Consistency, Control, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
@@ -33,23 +33,11 @@ const LOG_PAGE: usize = 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stores<'w> {
     world: &'w Mutex<World>,
-    /// Whether a failed call ends the worker: for workers that otherwise wait by the clock before they go on.
-    fails_hard: bool,
 }
 
 impl<'w> Stores<'w> {
     pub(crate) fn new(world: &'w Mutex<World>) -> Stores<'w> {
-        Stores {
-            world,
-            fails_hard: false,
-        }
-    }
-
-    pub(crate) fn failing_hard(self) -> Stores<'w> {
-        Stores {
-            fails_hard: true,
-            ..self
-        }
+        Stores { world }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'w, World> {
@@ -65,14 +53,6 @@ impl<'w> Stores<'w> {
         Turn {
             world: self.world,
             call: None,
-        }
-    }
-
-    fn fate(&self, world: &mut World) -> Fate {
-        match world.fate() {
-            Fate::IsThrottled if self.fails_hard => Fate::CrashesBefore,
-            Fate::LosesReply if self.fails_hard => Fate::CrashesAfter,
-            fate => fate,
         }
     }
 
@@ -93,31 +73,23 @@ impl<'w> Stores<'w> {
         shown: impl FnOnce(&T) -> String,
     ) -> Result<T, Failed> {
         self.turn().await;
-        let fate = {
+        let crash = {
             let mut world = self.world();
-            let fate = self.fate(&mut world);
-            match fate {
+            match world.fate() {
                 Fate::Proceeds => {
                     let answer = answer(&mut world);
                     world.note(|_| format!("{name} -> {}", shown(&answer)));
                     return Ok(answer);
                 }
-                Fate::IsThrottled | Fate::LosesReply | Fate::TakesEffectLater if !self.fails_hard => {
+                Fate::IsThrottled | Fate::LosesReply | Fate::TakesEffectLater => {
                     world.note(|_| format!("{name}: fails"));
                     return Err(Failed);
                 }
-                _ => fate,
+                Fate::CrashesBefore => "crashes before it",
+                Fate::CrashesAfter => "crashes after it",
             }
         };
-        self.crash(
-            name,
-            if fate == Fate::CrashesAfter {
-                "crashes after it"
-            } else {
-                "crashes"
-            },
-        )
-        .await
+        self.crash(name, crash).await
     }
 
     /// A write of one item.
@@ -130,7 +102,7 @@ impl<'w> Stores<'w> {
             } else {
                 String::new()
             };
-            match self.fate(&mut world) {
+            match world.fate() {
                 Fate::Proceeds => {
                     let written = world.apply(&write);
                     world.note(|_| match written {
@@ -151,10 +123,7 @@ impl<'w> Stores<'w> {
                 Fate::TakesEffectLater => {
                     world.late.push(write);
                     world.note(|_| format!("{name}: fails, and takes effect later"));
-                    if !self.fails_hard {
-                        return Err(Failed);
-                    }
-                    (name, "crashes")
+                    return Err(Failed);
                 }
                 Fate::CrashesBefore => (name, "crashes before it"),
                 Fate::CrashesAfter => {
@@ -206,6 +175,7 @@ pub(crate) fn shown(write: &Write) -> String {
                 .map_or("none".to_owned(), |building| building.to_string())
         ),
         Write::Progress { generation, .. } => format!("put progress {generation}"),
+        Write::SweptTo { generation, began } => format!("put swept to {generation} {began}"),
         Write::Notice(QuarantineNotice::Event {
             generation,
             patient_id,
@@ -560,6 +530,34 @@ impl ProjectionStore for Stores<'_> {
     ) -> Result<(), ProjectionUnavailable> {
         let progress = progress.clone();
         self.write(Write::Progress { generation, progress })
+            .await
+            .map(drop)
+            .map_err(projection_unavailable)
+    }
+}
+
+impl SweepStore for Stores<'_> {
+    async fn swept_to(&self, generation: Generation) -> Result<Option<Timestamp>, ProjectionUnavailable> {
+        let swept_to = self
+            .read(
+                "read swept to",
+                |world| world.tables.build(generation)?.swept_to,
+                |swept_to| swept_to.map_or("never".to_owned(), |swept_to| swept_to.to_string()),
+            )
+            .await
+            .map_err(projection_unavailable)?;
+        if self.planted(Bug::SweepWithoutOverlap) {
+            return Ok(swept_to.map(|swept_to| swept_to.plus_millis(SWEEP_OVERLAP_MILLIS)));
+        }
+        Ok(swept_to)
+    }
+
+    async fn put_swept_to(
+        &self,
+        generation: Generation,
+        began: Timestamp,
+    ) -> Result<(), ProjectionUnavailable> {
+        self.write(Write::SweptTo { generation, began })
             .await
             .map(drop)
             .map_err(projection_unavailable)

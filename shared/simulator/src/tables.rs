@@ -78,6 +78,7 @@ impl View {
 pub(crate) struct Build {
     pub(crate) views: [View; MOST_PATIENTS],
     pub(crate) progress: Option<Progress>,
+    pub(crate) swept_to: Option<Timestamp>,
     /// Where the streams ended when somebody began to build it.
     pub(crate) heads_when_begun: [u64; MOST_PATIENTS],
 }
@@ -104,6 +105,10 @@ pub(crate) enum Write {
     Progress {
         generation: Generation,
         progress: Progress,
+    },
+    SweptTo {
+        generation: Generation,
+        began: Timestamp,
     },
     Notice(QuarantineNotice),
 }
@@ -192,6 +197,12 @@ impl Tables {
             Write::Progress { generation, progress } => {
                 if let Some(build) = self.build_mut(*generation) {
                     build.progress = Some(progress.clone());
+                }
+                Ok(Written::Done)
+            }
+            Write::SweptTo { generation, began } => {
+                if let Some(build) = self.build_mut(*generation) {
+                    build.swept_to = Some(*began);
                 }
                 Ok(Written::Done)
             }

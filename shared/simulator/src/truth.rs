@@ -136,7 +136,7 @@ impl Truth {
         for (_, fact) in self.until(version) {
             match (&fact.body, &mut expected) {
                 (Body::Registered { name }, vacant @ None) => {
-                    *vacant = Some((name, fact.occurred_at, 0, None))
+                    *vacant = Some((name, fact.occurred_at, 0, None));
                 }
                 (Body::CheckedIn(_), Some((_, _, count, last))) => {
                     *count += 1;

@@ -3,12 +3,10 @@
 use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use checkin::Checkin;
-use domain::{Applied, Event as Fact, StreamVersion};
-use event_log::EventLog;
-use projection::{
-    Advance, CatchUp, Hints, Outcome, PatientRow, ProjectionStore, Retry, begin_building, current, promote,
-};
+use domain::{Applied, Event as Fact, PatientId, StreamVersion};
+use projection::{PatientRow, ProjectionStore, Reconcile, Retry, begin_building, current, promote};
 use projector::Projector;
+use reconciler::{Reconciler, Request};
 use replay::{Rebuild, RebuildError};
 
 use crate::people::people;
@@ -26,6 +24,7 @@ const TICK_MILLIS: i64 = 60_000;
 pub(crate) struct Services<'w> {
     pub(crate) checkin: Checkin<Stores<'w>>,
     pub(crate) projector: Projector<Stores<'w>, Stores<'w>, Stores<'w>>,
+    pub(crate) reconciler: Reconciler<Stores<'w>, Stores<'w>, Stores<'w>>,
     pub(crate) stores: Stores<'w>,
 }
 
@@ -87,9 +86,7 @@ pub(crate) async fn read(services: &Services<'_>, question: Question) -> End {
 
 /// One run of `replay rebuild`.
 pub(crate) async fn rebuild(services: &Services<'_>, segments: u16) -> End {
-    // It waits by the clock before it tries again what failed, and no clock runs here: so a failed call ends it, as
-    // a kill would, and the operator runs it again.
-    let stores = services.stores.failing_hard();
+    let stores = services.stores;
     if stores.planted(Bug::PromotedUnbuilt) {
         let Ok(generation) = begin_building(&stores).await else {
             return End::Failed;
@@ -110,39 +107,36 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16) -> End {
     }
 }
 
-/// Compares every patient with the head of its stream, and advances those behind.
-pub(crate) async fn reconcile(services: &Services<'_>, retry: Retry) -> End {
+/// One invocation of the reconciler.
+pub(crate) async fn reconcile(services: &Services<'_>, full: bool) -> End {
+    End::of(services.reconciler.handle(Request { full }).await.is_ok())
+}
+
+/// One run of a redrive.
+pub(crate) async fn redrive(services: &Services<'_>) -> End {
     let stores = &services.stores;
-    let patients = usize::from(stores.world().plan.number(Number::Patients));
+    let patients: Vec<PatientId> = {
+        let known = stores.world().plan.number(Number::Patients);
+        people()
+            .iter()
+            .take(known.into())
+            .map(|person| person.id.clone())
+            .collect()
+    };
     let Ok(control) = current(stores).await else {
         return End::Failed;
     };
-    for generation in [Some(control.active), control.building].into_iter().flatten() {
-        let mut hints = Hints::default();
-        for person in people().iter().take(patients) {
-            let Ok(head) = EventLog::head(stores, &person.id).await else {
-                return End::Failed;
-            };
-            if head > StreamVersion::EMPTY {
-                hints.add_head(person.id.clone(), head);
-            }
-        }
-        let advance = Advance {
-            log: stores,
-            store: stores,
-            queue: stores,
-            generation,
-            catch_up: CatchUp::FromEventTable,
-            retry,
-            concurrency: 2,
-            now: clock(),
-        };
-        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
-        if advance.run(&hints).await.values().any(failed) {
-            return End::Failed;
-        }
-    }
-    End::Done
+    let reconcile = Reconcile {
+        log: stores,
+        store: stores,
+        queue: stores,
+        generation: control.active,
+        retry: Retry::Quarantined,
+        concurrency: 2,
+        now: clock(),
+    };
+    let reconciled = reconcile.to_heads(&patients).await;
+    End::of(reconciled.is_ok_and(|reconciled| reconciled.failed.is_empty()))
 }
 
 /// What a projector would do that takes every later event for the next one.

@@ -1,5 +1,12 @@
 //! The simulator is tested with deliberate mistakes: it finds each of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "functions that tests share are tests too; seeds and counts are shown"
+)]
+
 use simulator::{Bug, first_failure, run_with};
 
 /// Within how many schedules a mistake has to be found.
@@ -59,6 +66,11 @@ fn mistakes_of_readers_are_found() {
 #[test]
 fn mistakes_of_the_replay_are_found() {
     check(Bug::PromotedUnbuilt, &["I8"]);
+}
+
+#[test]
+fn mistakes_of_the_reconciler_are_found() {
+    check(Bug::SweepWithoutOverlap, &["I5"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A fixed number of schedules in every test run. The large number: `cargo run --release -p simulator`.
 
+#![allow(clippy::print_stdout, reason = "seeds and counts are shown")]
+
 use simulator::{Plan, first_failure, run};
 
 /// How many schedules a test run takes.
