@@ -51,6 +51,17 @@ impl fmt::Display for Status {
     }
 }
 
+/// Why there are no numbers: shown in their place, so that old ones are not taken for new.
+#[derive(Debug, thiserror::Error)]
+enum NoStatus {
+    /// Look at the read model: queries can't be answered either.
+    #[error("read model unreadable")]
+    ReadModel(#[from] ReadModelUnavailable),
+    /// Look at the event table.
+    #[error("event table unreadable")]
+    EventTable(#[source] runtime::BoxError),
+}
+
 /// Where the numbers come from.
 pub(crate) struct Sources {
     pub(crate) events: AppendedEvents,
@@ -59,11 +70,14 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    async fn status(&self) -> Result<Status, runtime::BoxError> {
+    async fn status(&self) -> Result<Status, NoStatus> {
         let (applied, quarantined) = self.patients().await?;
         // Counted last, so that no more events are applied than there are.
         let counter = self.events.clone();
-        let events = tokio::task::spawn_blocking(move || counter.count()).await??;
+        let events = tokio::task::spawn_blocking(move || counter.count())
+            .await
+            .map_err(|error| NoStatus::EventTable(error.into()))?
+            .map_err(|error| NoStatus::EventTable(error.into()))?;
         Ok(Status {
             events,
             applied,
@@ -107,23 +121,24 @@ pub(crate) async fn run(sources: Sources, mut stopping: Stopping) {
     let mut shown = String::new();
     loop {
         let began = Instant::now();
-        match sources.status().await {
-            Ok(status) => {
-                let line = status.to_string();
-                let written = match (in_place, line == shown) {
-                    (_, true) => Ok(()),
-                    // Back to the beginning of the line, and clear what is longer than the new one.
-                    (true, false) => write!(out, "\r{line}\x1b[K").and_then(|()| out.flush()),
-                    (false, false) => writeln!(out, "{line}"),
-                };
-                // Nobody reads it any more: the system goes on.
-                if written.is_err() {
-                    return;
-                }
-                shown = line;
+        let line = match sources.status().await {
+            Ok(status) => status.to_string(),
+            Err(error) => {
+                tracing::warn!(error = %runtime::telemetry::chain(&error), "no status");
+                error.to_string()
             }
-            Err(error) => tracing::warn!(error = %runtime::telemetry::chain(&*error), "no status"),
+        };
+        let written = match (in_place, line == shown) {
+            (_, true) => Ok(()),
+            // Back to the beginning of the line, and clear what is longer than the new one.
+            (true, false) => write!(out, "\r{line}\x1b[K").and_then(|()| out.flush()),
+            (false, false) => writeln!(out, "{line}"),
+        };
+        // Nobody reads it any more: the system goes on.
+        if written.is_err() {
+            return;
         }
+        shown = line;
         let pause = interval.max(began.elapsed() * SHARE);
         if timeout(pause, stopping.wait()).await.is_ok() {
             break;
@@ -131,5 +146,36 @@ pub(crate) async fn run(sources: Sources, mut stopping: Stopping) {
     }
     if in_place {
         let _ = writeln!(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
+
+    use super::*;
+
+    /// What is shown of an empty system that looks for its read model in this table.
+    async fn line(read_model: &str) -> String {
+        let dynamodb = EmbeddedDynamoDb::temporary().await.unwrap();
+        let (_report, mapping) = watch::channel(Progress::default());
+        let sources = Sources {
+            events: dynamodb.appended_events(),
+            read_model: ReadModelTable::new(dynamodb.client(), read_model),
+            mapping,
+        };
+        match sources.status().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_are_shown_or_else_what_cannot_be_read() {
+        assert_eq!(
+            line(READ_MODEL_TABLE).await,
+            "events 0  applied 0  lag 0.0 s  quarantined 0"
+        );
+        assert_eq!(line("missing").await, "read model unreadable");
     }
 }
