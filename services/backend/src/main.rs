@@ -1,6 +1,8 @@
 //! Wiring only: the handler is a library function.
 
+use std::process::ExitCode;
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), runtime::BoxError> {
-    backend::run().await
+async fn main() -> ExitCode {
+    runtime::exit("backend", backend::run().await)
 }
