@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the release build of `local` as a stranger would, with every command that the README shows.
+"""Runs a build of `local` as a stranger would, with every command that the README shows.
 
     end_to_end.py LOCAL REPLAY     the two programs
 
@@ -41,12 +41,16 @@ def wait_for(what, condition, seconds):
 class Local:
     """A running system, on ports that it chose itself."""
 
+    started = []
+
     def __init__(self, data, *arguments):
+        self.log = pathlib.Path(data) / "logs" / "local.log"
         self.output = pathlib.Path(data).with_suffix(".out")
         with open(self.output, "wb") as output:
             self.child = subprocess.Popen(
                 [LOCAL, "--port", "0", "--data", data, *arguments], stdout=output, stderr=output
             )
+        Local.started.append(self.child)
         wait_for("ready", lambda: self.printed("logs"), 30)
         self.url = self.printed("patients")
         self.dynamodb = self.printed("dynamodb")
@@ -60,16 +64,28 @@ class Local:
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
             return json.load(answer)
 
-    def patients(self):
+    def patients(self, limit=20):
         found, cursor = [], ""
         while cursor is not None:
-            page = self.get(f"?limit=20{cursor and '&cursor=' + cursor}")
+            page = self.get(f"?limit={limit}{cursor and '&cursor=' + cursor}")
             found += page["patients"]
             cursor = page["nextCursor"]
         return found
 
     def checkins(self, patient):
         return self.get(f"/{patient}/checkins?limit=100")["checkins"]
+
+    def children(self):
+        """The processes of its functions that are running, of this one and of those before on the same folder."""
+        # One line may be half written.
+        logged = [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
+        pids = [str(line["pid"]) for line in logged if line["message"] == "started"]
+        listed = subprocess.run(
+            ["ps", "-ww", "-o", "stat=,args=", "-p", ",".join(pids)], capture_output=True, text=True
+        )
+        # Not one that has ended and that nobody has collected yet, nor another program with the same number.
+        running = [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
+        return [line for line in running if f"{LOCAL} service" in line]
 
     def stop(self, with_signal):
         self.child.send_signal(with_signal)
@@ -137,20 +153,26 @@ def main():
         try_readme(system)
 
         print("killed, and started again on the same folder", flush=True)
+        # On one page, as whoever checks in meanwhile moves to the front.
+        before = {patient["id"]: patient["checkinCount"] for patient in system.patients(limit=100)}
+        assert len(before) == 50 and sum(before.values()) > 0
         system.stop(signal.SIGKILL)
-        before = {patient["id"]: patient["checkinCount"] for patient in everybody}
+        wait_for("no child is left", lambda: not system.children(), 10)
         system = Local(data, "--every", "200ms")
-        after = {patient["id"]: patient["checkinCount"] for patient in system.patients()}
-        assert all(after[patient] >= before[patient] for patient in before)
+        after = {patient["id"]: patient["checkinCount"] for patient in system.patients(limit=100)}
+        assert all(after[known] >= count for known, count in before.items())
         assert after[patient["id"]] >= len(rows) and system.checkins(patient["id"])[-len(rows):] == rows
         seen = sum(after.values())
-        wait_for("it goes on", lambda: sum(p["checkinCount"] for p in system.patients()) > seen, 10)
+        wait_for("it goes on", lambda: sum(p["checkinCount"] for p in system.patients(limit=100)) > seen, 10)
 
         print("it ends, and its children with it", flush=True)
+        assert system.children()
         assert system.stop(signal.SIGINT) == 0
-        left = subprocess.run(["pgrep", "-f", f"{LOCAL} service"], capture_output=True, text=True)
-        wait_for("no child is left", lambda: not left.stdout, 1)
+        wait_for("no child is left", lambda: not system.children(), 5)
     finally:
+        for child in Local.started:
+            child.kill()
+            child.wait()
         shutil.rmtree(folder, ignore_errors=True)
     print("end to end: all as it should be", flush=True)
 
