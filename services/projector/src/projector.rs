@@ -63,11 +63,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         let mut failed_patients = Vec::new();
         match current(&self.store).await {
             Ok(control) => {
-                let active = self.advance(batch, &batch.hints, control.active, CatchUp::FromEventTable);
-                failed_patients.extend(active.await);
-                if let Some(building) = control.building {
-                    let building = self.advance(batch, &batch.hints, building, CatchUp::LeaveGaps);
-                    failed_patients.extend(building.await);
+                // The one that is being built first: when it takes over, it shows no less than the active one did.
+                let building = control.building.map(|building| (building, CatchUp::LeaveGaps));
+                let active = (control.active, CatchUp::FromEventTable);
+                for (generation, catch_up) in building.into_iter().chain([active]) {
+                    failed_patients.extend(self.advance(batch, &batch.hints, generation, catch_up).await);
                 }
             }
             Err(error) => {
@@ -134,11 +134,16 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
                     }
                 }
                 Outcome::GapLeft => gaps += 1,
-                Outcome::Quarantined { at, newly: true } => {
+                Outcome::Quarantined {
+                    at,
+                    reason,
+                    newly: true,
+                } => {
                     quarantined += 1;
                     tracing::error!(
                         patient_id = patient.as_str(),
                         version = at.get(),
+                        reason = reason.code(),
                         generation = generation.get(),
                         "patient quarantined: the event can't be applied"
                     );

@@ -63,20 +63,24 @@ impl Target {
     pub(crate) async fn connect(self) -> Connection {
         let mut loader =
             aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(runtime::clients::http_client());
-        if let Some(url) = self.endpoint_url {
-            if is_loopback(&url) {
-                let anyone = Credentials::new("local", "local", None, None, "loopback");
-                loader = loader
-                    .credentials_provider(anyone)
-                    .region(Region::new("us-east-1"));
-            }
-            loader = loader.endpoint_url(url);
+        if self.endpoint_url.as_deref().is_some_and(is_loopback) {
+            let anyone = Credentials::new("local", "local", None, None, "loopback");
+            loader = loader
+                .credentials_provider(anyone)
+                .region(Region::new("us-east-1"));
         }
         let config = loader.load().await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let queue = self
-            .quarantine_queue_url
-            .map(|url| SqsQuarantineQueue::new(aws_sdk_sqs::Client::new(&config), url));
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
+        if let Some(url) = self.endpoint_url {
+            dynamodb = dynamodb.endpoint_url(url);
+        }
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        let queue = self.quarantine_queue_url.map(|url| {
+            let sqs = aws_sdk_sqs::config::Builder::from(&config)
+                .endpoint_url(origin(&url))
+                .build();
+            SqsQuarantineQueue::new(aws_sdk_sqs::Client::from_conf(sqs), url)
+        });
         Connection {
             log: EventTable::new(dynamodb.clone(), self.event_table),
             store: ProjectionTable::new(dynamodb.clone(), self.read_model_table.clone()),
@@ -84,6 +88,11 @@ impl Target {
             queue: Queue(queue),
         }
     }
+}
+
+/// Where a queue is: its URL without the path.
+fn origin(url: &str) -> String {
+    url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
 }
 
 fn is_loopback(url: &str) -> bool {
@@ -98,6 +107,16 @@ fn is_loopback(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_where_its_url_says() {
+        let url = "https://sqs.eu-central-1.amazonaws.com/123456789012/checkin-quarantine";
+        assert_eq!(origin(url), "https://sqs.eu-central-1.amazonaws.com");
+        assert_eq!(
+            origin("http://127.0.0.1:4566/000000000000/q"),
+            "http://127.0.0.1:4566"
+        );
+    }
 
     #[test]
     fn only_this_machine_needs_no_credentials() {

@@ -8,13 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Generation, PatientId, StreamVersion};
+use domain::{Generation, PatientId, StreamVersion, Timestamp};
 use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
     Advance, AdvanceError, BeginError, CatchUp, Hints, ProjectionStore, ProjectionUnavailable, PromoteError,
-    QuarantineQueue, Reconcile, ReconcileError, Reconciled, Retry, SWEEP_OVERLAP_MILLIS, begin_building,
-    current, promote,
+    QuarantineQueue, Reconcile, ReconcileError, Reconciled, Retry, SWEEP_OVERLAP_MILLIS, abandon,
+    begin_building, current, promote,
 };
 use runtime::clock::Clock;
 
@@ -54,7 +54,8 @@ pub struct Rebuilt {
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
 }
 
-/// Why a rebuild did not end with a new active generation. Queries still read the one that they did.
+/// Why a rebuild did not end as it should. Queries still read the generation that they did, but for
+/// [`RebuildError::NotComparedAgain`].
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The build could not be begun.
@@ -79,8 +80,8 @@ pub enum RebuildError {
         /// What the last attempt said.
         source: AdvanceError,
     },
-    /// The new generation lacks events that queries see today. Fix what keeps them from being applied, then run
-    /// the command again.
+    /// The new generation lacks events that queries see today, and was given up. Fix what keeps them from being
+    /// applied, then run the command again: it builds another one.
     #[error(
         "not promoted: generation {generation} would show less of {} than is shown now",
         patients(behind)
@@ -91,9 +92,20 @@ pub enum RebuildError {
         /// The patients, and the first event that could not be applied.
         behind: BTreeMap<PatientId, StreamVersion>,
     },
-    /// Somebody else promoted it.
+    /// Somebody else promoted it, or gave it up.
     #[error(transparent)]
     Promote(#[from] PromoteError),
+    /// The new generation **is** active, but was not compared with the events once more. The reconciler does that, on
+    /// its schedule.
+    #[error(
+        "generation {generation} is active, but the last comparison failed: the reconciler will make up for it"
+    )]
+    NotComparedAgain {
+        /// The generation.
+        generation: Generation,
+        /// What failed.
+        source: Box<RebuildError>,
+    },
 }
 
 fn patients(behind: &BTreeMap<PatientId, StreamVersion>) -> String {
@@ -109,21 +121,20 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
     /// told how many events each step has read.
     ///
     /// # Errors
-    /// [`RebuildError`]
+    /// [`RebuildError`]: run it again, after what the variant says.
     pub async fn run(&self, on_events: &(impl Fn(u64) + Sync)) -> Result<Rebuilt, RebuildError> {
         let began = (self.clock)();
         let generation = begin_building(self.store).await?;
         let (scanned, events) = self.scan(generation, on_events).await?;
-        let quarantined = self
-            .compare(generation, scanned.iter().cloned().collect())
-            .await?;
+        let scanned: Vec<PatientId> = scanned.into_iter().collect();
+        let mut quarantined = self.compare(generation, &scanned).await?;
         promote(self.store, generation).await?;
-        let meanwhile = self
-            .reconcile(generation, Retry::No)
-            .since(began.plus_millis(-SWEEP_OVERLAP_MILLIS))
-            .await?;
-        let meanwhile = self.insist(generation, meanwhile).await?;
-        let quarantined = quarantined.into_iter().chain(meanwhile.quarantined).collect();
+        let overtaken = self.look_once_more(generation, &scanned, began).await;
+        let overtaken = overtaken.map_err(|source| RebuildError::NotComparedAgain {
+            generation,
+            source: Box::new(source),
+        })?;
+        quarantined.extend(overtaken);
         let patients = u64::try_from(scanned.len()).unwrap_or(u64::MAX);
         Ok(Rebuilt {
             generation,
@@ -131,6 +142,26 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
             events,
             quarantined,
         })
+    }
+
+    /// Brings what events that overtook each other left out of the generation while it was being built. Patients who
+    /// were known are compared with their streams, and newer ones with the index, which follows its table and so may
+    /// leave some to the reconciler.
+    async fn look_once_more(
+        &self,
+        generation: Generation,
+        scanned: &[PatientId],
+        began: Timestamp,
+    ) -> Result<BTreeMap<PatientId, StreamVersion>, RebuildError> {
+        let mut quarantined = BTreeMap::new();
+        for chunk in scanned.chunks(CHUNK) {
+            let reconciled = self.reconcile(generation, Retry::No).to_heads(chunk).await?;
+            quarantined.extend(self.insist(generation, reconciled).await?.quarantined);
+        }
+        let since = began.plus_millis(-SWEEP_OVERLAP_MILLIS);
+        let reconciled = self.reconcile(generation, Retry::No).since(since).await?;
+        quarantined.extend(self.insist(generation, reconciled).await?.quarantined);
+        Ok(quarantined)
     }
 
     fn reconcile(&self, generation: Generation, retry: Retry) -> Reconcile<'_, L, S, Q> {
@@ -234,7 +265,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
     async fn compare(
         &self,
         generation: Generation,
-        patients: Vec<PatientId>,
+        patients: &[PatientId],
     ) -> Result<BTreeMap<PatientId, StreamVersion>, RebuildError> {
         let active = current(self.store).await?.active;
         let mut quarantined = BTreeMap::new();
@@ -258,9 +289,9 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
             quarantined.extend(reconciled.quarantined);
         }
         if behind.is_empty() {
-            Ok(quarantined)
-        } else {
-            Err(RebuildError::WouldLoseData { generation, behind })
+            return Ok(quarantined);
         }
+        abandon(self.store, generation).await?;
+        Err(RebuildError::WouldLoseData { generation, behind })
     }
 }

@@ -131,26 +131,32 @@ impl EventLog for EventTable {
         segment: Segment,
         after: Option<LogPosition>,
     ) -> Result<LogPage<StreamEntry>, LogUnavailable> {
-        let page = self
-            .client
-            .scan()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .segment(segment.index.into())
-            .total_segments(segment.total.into())
-            .set_limit(self.page_limit)
-            .set_exclusive_start_key(after.map(|position| table_key(&position)))
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let next = page.last_evaluated_key.map(position).transpose()?;
-        let entries = page
-            .items
-            .into_iter()
-            .flatten()
-            .filter_map(|item| stream_entry(item.into()))
-            .collect();
-        Ok(LogPage { entries, next })
+        let mut entries = Vec::new();
+        let mut start = after.map(|position| table_key(&position));
+        loop {
+            let page = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .segment(segment.index.into())
+                .total_segments(segment.total.into())
+                .set_limit(self.page_limit)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            entries.extend(
+                page.items
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|item| stream_entry(item.into())),
+            );
+            match after_page(page.last_evaluated_key) {
+                Ok(next) => return Ok(LogPage { entries, next }),
+                Err(key) => start = Some(key),
+            }
+        }
     }
 
     async fn recorded_since(
@@ -159,37 +165,39 @@ impl EventLog for EventTable {
         from: Timestamp,
         after: Option<LogPosition>,
     ) -> Result<LogPage<RecordedKey>, LogUnavailable> {
-        let page = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(BY_RECORDED_AT)
-            .key_condition_expression("#shard = :shard AND #recorded >= :from")
-            .expression_attribute_names("#shard", SHARD)
-            .expression_attribute_names("#recorded", RECORDED_KEY)
-            .expression_attribute_values(":shard", text(shard.to_string()))
-            .expression_attribute_values(":from", text(from.to_string()))
-            .set_limit(self.page_limit)
-            .set_exclusive_start_key(after.map(|position| index_key(shard, &position)))
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let next = page.last_evaluated_key.map(position).transpose()?;
-        let entries = page
-            .items
-            .into_iter()
-            .flatten()
-            .map(|item| {
-                let entry: IndexEntry = serde_dynamo::from_item(item).map_err(unavailable)?;
-                let recorded_at = recorded_at(&entry.recorded_key)?;
-                Ok(RecordedKey {
+        let mut entries = Vec::new();
+        let mut start = after.map(|position| index_key(shard, &position));
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(BY_RECORDED_AT)
+                .key_condition_expression("#shard = :shard AND #recorded >= :from")
+                .expression_attribute_names("#shard", SHARD)
+                .expression_attribute_names("#recorded", RECORDED_KEY)
+                .expression_attribute_values(":shard", text(shard.to_string()))
+                .expression_attribute_values(":from", text(from.to_string()))
+                .set_limit(self.page_limit)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            entries.extend(page.items.into_iter().flatten().filter_map(|item| {
+                let entry: IndexEntry = serde_dynamo::from_item(item).ok()?;
+                // An item that was put by hand may say anything about its time; its stream is known all the same.
+                let recorded_at = recorded_at(&entry.recorded_key).unwrap_or(from);
+                Some(RecordedKey {
                     patient_id: entry.patient_id,
                     version: entry.version,
                     recorded_at,
                 })
-            })
-            .collect::<Result<_, LogUnavailable>>()?;
-        Ok(LogPage { entries, next })
+            }));
+            match after_page(page.last_evaluated_key) {
+                Ok(next) => return Ok(LogPage { entries, next }),
+                Err(key) => start = Some(key),
+            }
+        }
     }
 }
 
@@ -217,22 +225,36 @@ fn index_key(shard: EventShard, position: &LogPosition) -> Key {
     key
 }
 
-fn position(mut key: Key) -> Result<LogPosition, LogUnavailable> {
-    let recorded_at = match key.remove(RECORDED_KEY) {
-        Some(AttributeValue::S(text)) => Some(recorded_at(&text)?),
+/// Where to go on after a page. `Err` with the key itself if it is that of an item which this system did not
+/// write: no position says it, so the reading goes on at once.
+fn after_page(last_evaluated: Option<Key>) -> Result<Option<LogPosition>, Key> {
+    let Some(key) = last_evaluated else {
+        return Ok(None);
+    };
+    position(&key).map(Some).ok_or(key)
+}
+
+fn position(key: &Key) -> Option<LogPosition> {
+    let EventKey { patient_id, version } = serde_dynamo::from_item(key.clone()).ok()?;
+    let recorded_at = match key.get(RECORDED_KEY) {
+        Some(AttributeValue::S(text)) => {
+            let at = recorded_at(text)?;
+            if *text != recorded_key(at, &patient_id, version) {
+                return None;
+            }
+            Some(at)
+        }
         _ => None,
     };
-    let EventKey { patient_id, version } = serde_dynamo::from_item(key).map_err(unavailable)?;
-    Ok(LogPosition {
+    Some(LogPosition {
         patient_id,
         version,
         recorded_at,
     })
 }
 
-fn recorded_at(recorded_key: &str) -> Result<Timestamp, LogUnavailable> {
-    let (time, _) = recorded_key.split_once('#').unwrap_or((recorded_key, ""));
-    time.parse().map_err(unavailable)
+fn recorded_at(recorded_key: &str) -> Option<Timestamp> {
+    recorded_key.split('#').next()?.parse().ok()
 }
 
 fn text(value: impl Into<String>) -> AttributeValue {

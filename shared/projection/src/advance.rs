@@ -16,8 +16,8 @@ use domain::{
     RecordedEvent, StreamVersion, Timestamp, Undecodable,
 };
 use event_log::{EventLog, LogUnavailable};
-use futures::stream::{self, StreamExt};
 
+use crate::at_once::all_at_once;
 use crate::hints::{Hints, PatientHints};
 use crate::quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable};
 use crate::store::{MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutStateError};
@@ -87,6 +87,8 @@ pub enum Outcome {
     Quarantined {
         /// The event that can't be applied.
         at: StreamVersion,
+        /// Why not.
+        reason: QuarantineReason,
         /// Whether it was found out just now.
         newly: bool,
     },
@@ -169,10 +171,8 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             let (steps, failed) = self.put_rows(steps).await;
             outcomes.extend(failed);
             pending = Vec::new();
-            let mut finished = stream::iter(steps)
-                .map(|step| self.put_state(step))
-                .buffer_unordered(self.concurrency);
-            while let Some(result) = finished.next().await {
+            let puts = steps.into_iter().map(|step| self.put_state(step)).collect();
+            for result in all_at_once(self.concurrency, puts).await {
                 match result {
                     Ok(work) => pending.push(work),
                     Err((patient, outcome)) => drop(outcomes.insert(patient.clone(), outcome)),
@@ -189,18 +189,17 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         while rest.peek().is_some() {
             chunks.push(rest.by_ref().take(STATES_PER_READ).collect::<Vec<Work<'_>>>());
         }
-        let read = stream::iter(chunks)
+        let reads = chunks
+            .into_iter()
             .map(|chunk| async move {
                 let patients: Vec<PatientId> = chunk.iter().map(|work| work.patient.clone()).collect();
                 let states = self.store.states(self.generation, &patients).await;
                 (chunk, states)
             })
-            .buffer_unordered(self.concurrency)
-            .collect::<Vec<_>>()
-            .await;
+            .collect();
         let mut plans = Vec::new();
         let mut known = Vec::new();
-        for (chunk, states) in read {
+        for (chunk, states) in all_at_once(self.concurrency, reads).await {
             match states {
                 Ok(states) => known.extend(chunk.into_iter().zip(states)),
                 Err(error) => {
@@ -211,12 +210,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
                 }
             }
         }
-        let planned = stream::iter(known)
+        let looks = known
+            .into_iter()
             .map(|(work, state)| self.plan_one(work, state.unwrap_or_default()))
-            .buffer_unordered(self.concurrency)
-            .collect::<Vec<_>>()
-            .await;
-        plans.extend(planned);
+            .collect();
+        plans.extend(all_at_once(self.concurrency, looks).await);
         plans
     }
 
@@ -232,8 +230,10 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             return Plan::Done(work, outcome);
         }
         if let (Some(quarantine), Retry::No) = (&state.quarantine, self.retry) {
+            let reason = quarantine.reason.clone();
             let outcome = Outcome::Quarantined {
                 at: quarantine.version,
+                reason,
                 newly: false,
             };
             return Plan::Done(work, outcome);
@@ -272,18 +272,15 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
     /// Puts the rows of all steps, and gives back those steps all of whose rows are there.
     async fn put_rows<'h>(&self, steps: Vec<Step<'h>>) -> (Vec<Step<'h>>, Vec<(PatientId, Outcome)>) {
         let rows: Vec<PatientRow> = steps.iter().flat_map(Step::rows).collect();
-        let failures = stream::iter(rows.chunks(MAX_ROWS_PER_PUT))
-            .map(|chunk| async move {
-                self.store
-                    .put_rows(self.generation, chunk)
-                    .await
-                    .err()
-                    .map(|error| (chunk, Arc::new(error)))
-            })
-            .buffer_unordered(self.concurrency)
-            .filter_map(|failure| async move { failure })
-            .collect::<Vec<_>>()
-            .await;
+        let puts = rows
+            .chunks(MAX_ROWS_PER_PUT)
+            .map(|chunk| async move { (chunk, self.store.put_rows(self.generation, chunk).await) })
+            .collect();
+        let put = all_at_once(self.concurrency, puts).await;
+        let failures: Vec<_> = put
+            .into_iter()
+            .filter_map(|(chunk, put)| Some((chunk, Arc::new(put.err()?))))
+            .collect();
         let mut failed: BTreeMap<&PatientId, &Arc<ProjectionUnavailable>> = BTreeMap::new();
         for (chunk, error) in &failures {
             for row in *chunk {
@@ -350,8 +347,10 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             }
         }
         if let Some(quarantine) = &after.quarantine {
+            let (at, reason) = (quarantine.version, quarantine.reason.clone());
             let outcome = Outcome::Quarantined {
-                at: quarantine.version,
+                at,
+                reason,
                 newly: newly_quarantined,
             };
             return Err((work.patient, outcome));

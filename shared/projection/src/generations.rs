@@ -62,7 +62,7 @@ pub async fn current(store: &impl ProjectionStore) -> Result<Control, Projection
 /// applies new events to it as well.
 ///
 /// # Errors
-/// [`BeginError`]
+/// [`BeginError`]: look at the status before anything else.
 pub async fn begin_building(store: &impl ProjectionStore) -> Result<Generation, BeginError> {
     let control = current(store).await?;
     if let Some(building) = control.building {
@@ -81,23 +81,44 @@ pub async fn begin_building(store: &impl ProjectionStore) -> Result<Generation, 
     }
 }
 
+/// Gives up the generation that is being built; its number is not used again. What was built stays until it is
+/// pruned.
+///
+/// # Errors
+/// [`PromoteError`], as for [`promote`].
+pub async fn abandon(store: &impl ProjectionStore, generation: Generation) -> Result<(), PromoteError> {
+    end_building(store, generation, |control| Control {
+        building: None,
+        ..control.clone()
+    })
+    .await
+}
+
 /// Makes the generation that is being built the active one. Queries read it from their next request on; the
 /// one that was active stays, as the previous one.
 ///
 /// # Errors
-/// [`PromoteError`]
+/// [`PromoteError`]: look at the status before anything else.
 pub async fn promote(store: &impl ProjectionStore, generation: Generation) -> Result<(), PromoteError> {
-    let control = current(store).await?;
-    if control.building != Some(generation) {
-        return Err(PromoteError::NotBuilding { generation });
-    }
-    let changed = Control {
+    end_building(store, generation, |control| Control {
         active: generation,
         building: None,
         previous: Some(control.active),
         ..control.clone()
-    };
-    match store.put_control(Some(&control), &changed).await {
+    })
+    .await
+}
+
+async fn end_building(
+    store: &impl ProjectionStore,
+    generation: Generation,
+    change: impl Fn(&Control) -> Control,
+) -> Result<(), PromoteError> {
+    let control = current(store).await?;
+    if control.building != Some(generation) {
+        return Err(PromoteError::NotBuilding { generation });
+    }
+    match store.put_control(Some(&control), &change(&control)).await {
         Ok(()) => Ok(()),
         Err(PutControlError::Conflict) => Err(PromoteError::NotBuilding { generation }),
         Err(PutControlError::Unavailable(error)) => Err(error.into()),

@@ -4,6 +4,7 @@
 //! table, through the crate `event-log`. Deliberately absent: any way to append to it.
 
 mod advance;
+mod at_once;
 mod generations;
 mod hints;
 mod projection_table;
@@ -12,7 +13,7 @@ mod reconcile;
 mod store;
 
 pub use advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
-pub use generations::{BeginError, PromoteError, begin_building, current, promote};
+pub use generations::{BeginError, PromoteError, abandon, begin_building, current, promote};
 pub use hints::Hints;
 pub use projection_table::ProjectionTable;
 pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use domain::{EventShard, Generation, PatientId, StreamVersion, Timestamp};
 use event_log::{EventLog, LogUnavailable};
-use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
+use crate::at_once::all_at_once;
 use crate::hints::Hints;
 use crate::quarantine_queue::QuarantineQueue;
 use crate::store::{ProjectionStore, ProjectionUnavailable};
@@ -76,11 +76,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
     /// # Errors
     /// [`ReconcileError`]
     pub async fn since(&self, from: Timestamp) -> Result<Reconciled, ReconcileError> {
-        stream::iter(EventShard::all())
-            .map(|shard| self.sweep(shard, from))
-            .buffer_unordered(self.concurrency)
-            .try_fold(Reconciled::default(), |sum, shard| async { Ok(sum.plus(shard)) })
-            .await
+        let sweeps = EventShard::all().map(|shard| self.sweep(shard, from)).collect();
+        let swept = all_at_once(self.concurrency, sweeps).await;
+        swept
+            .into_iter()
+            .try_fold(Reconciled::default(), |sum, shard| Ok(sum.plus(shard?)))
     }
 
     async fn sweep(&self, shard: EventShard, from: Timestamp) -> Result<Reconciled, ReconcileError> {
@@ -106,12 +106,13 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
     /// # Errors
     /// [`ReconcileError`]
     pub async fn to_heads(&self, patients: &[PatientId]) -> Result<Reconciled, ReconcileError> {
-        let heads: Vec<(PatientId, StreamVersion)> = stream::iter(patients)
-            .map(|patient| async move { self.log.head(patient).await.map(|head| (patient.clone(), head)) })
-            .buffered(self.concurrency)
-            .try_collect()
-            .await?;
-        self.to(heads).await
+        let reads = patients
+            .iter()
+            .map(|patient| async move { Ok((patient.clone(), self.log.head(patient).await?)) })
+            .collect();
+        let heads: Result<_, LogUnavailable> =
+            all_at_once(self.concurrency, reads).await.into_iter().collect();
+        self.to(heads?).await
     }
 
     /// Moves each patient to this version, where it lags.
