@@ -109,6 +109,47 @@ pub(crate) fn queries_see_exactly(system: &System, streams: &Streams) {
         found.retain(|row| row["version"].as_u64().unwrap() <= head);
         assert_eq!(found, expected, "check-ins of {patient}");
     }
+    summaries_are_right(system, streams);
+}
+
+/// What queries tell of each patient is what its events say, up to the version that the answer names: others may be
+/// appended meanwhile.
+#[track_caller]
+fn summaries_are_right(system: &System, streams: &Streams) {
+    let alone = streams
+        .keys()
+        .map(|patient| system.get(&format!("/patients/{patient}")).json());
+    let alone: Vec<Value> = alone.collect();
+    let listed = system.patients();
+    // Read last: whatever was applied is there.
+    let known = self::streams(system);
+    for summary in alone.iter().chain(&listed) {
+        let patient = summary["id"].as_str().unwrap();
+        let version = usize::try_from(summary["version"].as_u64().unwrap()).unwrap();
+        assert_eq!(summary, &expected_summary(patient, &known[patient][..version]));
+    }
+    for (patient, events) in streams {
+        // One that checks in meanwhile moves to the front of the listing, away from whoever reads on.
+        if known[patient].len() == events.len() {
+            let times = listed.iter().filter(|summary| summary["id"] == **patient).count();
+            assert_eq!(times, 1, "{patient} in the listing");
+        }
+    }
+}
+
+fn expected_summary(patient: &str, events: &[Event]) -> Value {
+    let checkins = || {
+        events
+            .iter()
+            .filter(|event| event.event_type == "PatientCheckedIn")
+    };
+    json!({
+        "id": patient,
+        "name": events[0].data["name"],
+        "checkinCount": checkins().count(),
+        "lastCheckinAt": checkins().map(|event| &event.occurred_at).max(),
+        "version": events.len(),
+    })
 }
 
 fn version(system: &System, patient: &str) -> u64 {
