@@ -8,19 +8,16 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::{CheckinId, CorrelationId, Event, EventDraft, EventId, PatientCheckedIn, PatientId, Timestamp};
-use event_store::{Appended, EventStore, ExpectedVersion, append};
+use domain::{PatientId, Timestamp};
+use event_store::EventStore;
 use futures::{StreamExt, stream};
 
+use crate::append::{check_in, now};
 use crate::check::{count, queries_see_exactly_the_events, streams};
 use crate::system::System;
 
 /// What queries have seen: for each patient, when which version was there for the first time.
 type Sightings = BTreeMap<String, Vec<(u64, Timestamp)>>;
-
-fn now() -> Timestamp {
-    runtime::clock::system_clock()
-}
 
 /// Looks at all patients, and notes whose version has risen; the sum of all versions.
 fn look(system: &System, seen: &mut Sightings) -> u64 {
@@ -82,28 +79,11 @@ fn a_thousand_check_ins_a_minute_for_two_minutes() {
 /// Appends `total` check-ins to the streams of `patients`, several at once.
 async fn append_all(dynamodb: &str, patients: &[PatientId], total: usize) -> Vec<Instant> {
     let events = EventStore::new(embedded::client(dynamodb), embedded::EVENT_TABLE);
-    let occasion = CorrelationId::derive("load", &[]);
+    let events = &events;
     stream::iter((0..total).zip(patients.iter().cycle()))
-        .map(|(number, patient)| {
-            let number = number.to_string();
-            let at = now();
-            let draft = EventDraft {
-                event_id: EventId::derive("load", &[&number]),
-                occurred_at: at,
-                correlation_id: occasion,
-                causation_id: occasion,
-                event: Event::PatientCheckedIn(PatientCheckedIn {
-                    checkin_id: CheckinId::derive(&[&number]),
-                }),
-            };
-            let events = &events;
-            async move {
-                let appended = append(events, patient, &draft, ExpectedVersion::NotEmpty, at)
-                    .await
-                    .unwrap();
-                assert!(matches!(appended, Appended::New { .. }));
-                Instant::now()
-            }
+        .map(|(number, patient)| async move {
+            check_in(events, patient, number).await;
+            Instant::now()
         })
         .buffer_unordered(8)
         .collect()

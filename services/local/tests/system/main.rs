@@ -7,6 +7,7 @@
     reason = "functions that tests share are tests too"
 )]
 
+mod append;
 mod check;
 mod crashes;
 mod http;

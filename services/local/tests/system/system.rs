@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::http::{self, Answer};
 
@@ -25,6 +26,8 @@ pub(crate) struct System {
     pub(crate) sqs: String,
     pub(crate) data: PathBuf,
     status: Arc<Mutex<String>>,
+    /// Where it makes its temporary folder, which one that is killed can't remove.
+    _temporary: TempDir,
 }
 
 pub(crate) fn local(arguments: &[&str]) -> Command {
@@ -37,8 +40,10 @@ impl System {
     /// Starts one on a port that the system chooses, and waits until it says that it is ready.
     #[track_caller]
     pub(crate) fn start(arguments: &[&str]) -> System {
+        let temporary = tempfile::tempdir().unwrap();
         let mut process = local(&["--port", "0"])
             .args(arguments)
+            .env("TMPDIR", temporary.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -86,6 +91,7 @@ impl System {
             sqs,
             data,
             status,
+            _temporary: temporary,
         }
     }
 
@@ -128,11 +134,19 @@ impl System {
         }
     }
 
-    /// The running processes of a function.
-    pub(crate) fn processes(&self, function: &str) -> Vec<Pid> {
+    /// What `local` itself has logged so far.
+    pub(crate) fn log(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.data.join("logs/local.log")).unwrap();
         log.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            // The last line may be half written.
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// The running processes of a function.
+    pub(crate) fn processes(&self, function: &str) -> Vec<Pid> {
+        self.log()
+            .iter()
             .filter(|line| line["message"] == "started" && line["function"] == function)
             .filter_map(|line| Pid::from_raw(i32::try_from(line["pid"].as_i64()?).ok()?))
             .filter(|pid| is_alive(*pid))
@@ -146,6 +160,16 @@ impl System {
             // One that has just ended is as good as one that gets the signal.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Makes all processes of a function hold still, and waits until they do.
+    #[track_caller]
+    pub(crate) fn hold(&self, function: &str) {
+        self.signal(function, Signal::STOP);
+        wait_until("it holds still", || {
+            let states = self.processes(function).into_iter().map(state);
+            states.into_iter().all(|state| matches!(state, None | Some('T')))
+        });
     }
 
     /// Sends a signal to `local` itself, and waits until it has ended.
@@ -179,10 +203,13 @@ pub(crate) fn is_alive(pid: Pid) -> bool {
 
 /// Where process 1 collects no orphans (in some containers), one that has ended stays as a zombie.
 fn is_zombie(pid: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_ok_and(|stat| {
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
-    })
+    state(pid) == Some('Z')
+}
+
+/// The letter that Linux has for the state of a process; elsewhere, or if there is no such process, `None`.
+fn state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// Waits until something is so.
