@@ -16,7 +16,7 @@ pub struct QueueUnavailable(#[source] pub Box<dyn std::error::Error + Send + Syn
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum QuarantineNotice {
-    /// A patient was quarantined at an event; `replay redrive` tries again.
+    /// A patient was quarantined at an event. Once it can be applied, a rebuild (or a redrive) tries again.
     Event {
         /// In which build of the read model.
         generation: Generation,
@@ -35,7 +35,8 @@ pub enum QuarantineNotice {
     },
 }
 
-/// Where notices go. Two implementations: [`SqsQuarantineQueue`], and the simulator's.
+/// Where notices go: to [`SqsQuarantineQueue`]. The simulator has another implementation, and the replay can do
+/// without a queue.
 pub trait QuarantineQueue: Send + Sync {
     /// Puts a notice on the queue. It is put again when what follows fails, so a reader may see it twice.
     fn put(&self, notice: &QuarantineNotice) -> impl Future<Output = Result<(), QueueUnavailable>> + Send;
