@@ -138,10 +138,7 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
         while found.len() < wanted {
             let missing = wanted - found.len();
             let candidates = ids.take(missing).await?;
-            let states = self
-                .store
-                .states(self.generation, &candidates, Consistency::Eventual)
-                .await?;
+            let states = self.states_to_list(&candidates).await?;
             let at_end = candidates.len() < missing;
             found.extend(
                 candidates
@@ -154,6 +151,37 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
             }
         }
         Ok(Listing::of(found, limit, |last| last.id.clone()))
+    }
+
+    /// The states of these patients. A malformed one counts as none: it does not keep the others from being listed.
+    /// (Asked for by itself, such a patient is an error.)
+    async fn states_to_list(
+        &self,
+        patients: &[PatientId],
+    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+        let read = async |patients| {
+            let states = self
+                .store
+                .states(self.generation, patients, Consistency::Eventual);
+            states.await
+        };
+        match read(patients).await {
+            Err(error) if error.is_malformed() => {}
+            result => return result,
+        }
+        // Which of them it is, only reading each by itself tells.
+        let mut states = Vec::with_capacity(patients.len());
+        for patient in patients {
+            match read(std::slice::from_ref(patient)).await {
+                Ok(mut state) => states.push(state.pop().flatten()),
+                Err(error) if error.is_malformed() => {
+                    tracing::error!("a patient is not listed: the stored summary is malformed");
+                    states.push(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(states)
     }
 
     /// Registered patients, the one who checked in last first, those who never did at the end, after the place

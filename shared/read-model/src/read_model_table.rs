@@ -15,7 +15,9 @@ use crate::item::{
     self, BY_ID, BY_RECENT, CONTROL, Control, PATIENT_ID, PK, PROGRESS, Progress, RECENT_KEY, RowItem, SHARD,
     SK, SUMMARY, SummaryItem,
 };
-use crate::store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowRange};
+use crate::store::{
+    Consistency, Malformed, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowRange,
+};
 
 /// What BatchGetItem takes at most
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>).
@@ -241,14 +243,7 @@ impl ReadModelStore for ReadModelTable {
             .items
             .into_iter()
             .flatten()
-            .map(|stored| {
-                let stored: SummaryItem = decode(stored)?;
-                Ok(RecentEntry {
-                    recent_key: stored.recent_key.clone(),
-                    patient_id: stored.patient_id.clone(),
-                    state: stored.into_state(),
-                })
-            })
+            .map(recent_entry)
             .collect::<Result<_, _>>()?;
         Ok(Page { items, more })
     }
@@ -257,6 +252,35 @@ impl ReadModelStore for ReadModelTable {
 #[derive(Deserialize)]
 struct IdEntry {
     patient_id: PatientId,
+}
+
+#[derive(Deserialize)]
+struct RecentKeys {
+    patient_id: PatientId,
+    recent_key: String,
+}
+
+/// An entry whose summary is malformed stays in its place, empty: it keeps neither the other patients from being
+/// listed nor a walk from going on behind it.
+fn recent_entry(stored: HashMap<String, AttributeValue>) -> Result<RecentEntry, ReadModelUnavailable> {
+    let keys = [PATIENT_ID, RECENT_KEY].map(|key| (key.to_owned(), stored.get(key).cloned()));
+    let keys = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let RecentKeys {
+        patient_id,
+        recent_key,
+    } = decode(keys.collect())?;
+    let state = match decode(stored).map(SummaryItem::into_state) {
+        Ok(state) => state,
+        Err(_) => {
+            tracing::error!("a patient is not listed: the stored summary is malformed");
+            PatientState::default()
+        }
+    };
+    Ok(RecentEntry {
+        recent_key,
+        patient_id,
+        state,
+    })
 }
 
 /// Below every row of this moment, above every row before it.
@@ -268,7 +292,7 @@ fn row_floor(at: Timestamp) -> String {
 fn decode<T: DeserializeOwned>(stored: HashMap<String, AttributeValue>) -> Result<T, ReadModelUnavailable> {
     serde_dynamo::from_item(stored).map_err(|_| {
         let kind = std::any::type_name::<T>();
-        unavailable(format!("a stored item is not a {kind}"))
+        unavailable(Malformed { kind })
     })
 }
 

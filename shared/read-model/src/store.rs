@@ -12,6 +12,20 @@ use crate::item::{Control, Progress};
 #[error("the read model is unavailable")]
 pub struct ReadModelUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
+/// A stored item is not of the form that it should have. Reading it again says the same until somebody repairs it.
+#[derive(Debug, thiserror::Error)]
+#[error("a stored item is not a {kind}")]
+pub(crate) struct Malformed {
+    /// What it should be.
+    pub(crate) kind: &'static str,
+}
+
+impl ReadModelUnavailable {
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.0.is::<Malformed>()
+    }
+}
+
 /// Which writes a read must see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
@@ -70,7 +84,7 @@ pub struct RecentEntry {
     pub recent_key: String,
     /// Which patient.
     pub patient_id: PatientId,
-    /// The patient's summary.
+    /// The patient's summary; an empty one if what is stored is malformed.
     pub state: PatientState,
 }
 

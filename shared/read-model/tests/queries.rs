@@ -494,3 +494,57 @@ async fn what_is_wrong_with_a_stored_item_is_not_quoted() {
     let said = format!("{error} {error:?}");
     assert!(said.contains("SummaryItem") && !said.contains("Canary"), "{said}");
 }
+
+#[tokio::test]
+async fn a_malformed_summary_does_not_keep_the_other_patients_from_being_listed() {
+    let mut store = Store::new().await;
+    for (patient, minute) in [("p-1", 1), ("p-2", 2), ("p-3", 3), ("p-4", 4)] {
+        store.put_patient(G1, &id(patient), &[minute]).await;
+    }
+    for (patient, minute) in [("p-2", 2), ("p-4", 4)] {
+        let item = SummaryItem::new(G1, &id(patient), &state(&[minute]));
+        let mut item: serde_dynamo::Item = serde_dynamo::to_item(item).unwrap();
+        let text = serde_dynamo::AttributeValue::S("many".to_owned());
+        item.insert("checkin_count".to_owned(), text);
+        let put = store.client.put_item().table_name(READ_MODEL_TABLE);
+        put.set_item(Some(item.into())).send().await.unwrap();
+    }
+    for (page, entries) in [(1, 1), (1, 2), (100, 1), (100, 2), (100, 100)] {
+        store.page = page;
+        let queries = Queries::new(&store, G1);
+        let (mut by_id, mut after) = (Vec::new(), None);
+        loop {
+            let listing = queries
+                .patients_by_id(after.as_ref(), limit(entries))
+                .await
+                .unwrap();
+            by_id.extend(listing.items.into_iter().map(|summary| summary.id));
+            after = listing.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(
+            by_id,
+            [id("p-1"), id("p-3")],
+            "reading {page} for pages of {entries}"
+        );
+        let (mut by_recent, mut after) = (Vec::new(), None);
+        loop {
+            let listing = queries
+                .patients_by_recent(after.as_ref(), limit(entries))
+                .await
+                .unwrap();
+            by_recent.extend(listing.items.into_iter().map(|summary| summary.id));
+            after = listing.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(
+            by_recent,
+            [id("p-3"), id("p-1")],
+            "reading {page} for pages of {entries}"
+        );
+    }
+}
