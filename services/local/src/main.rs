@@ -14,16 +14,7 @@ fn main() -> ExitCode {
         Some(Role::Service { service }) => executor(tokio::runtime::Builder::new_current_thread())
             .and_then(|executor| executor.block_on(local::run_service(service))),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[allow(clippy::print_stderr, reason = "a command line tool says what is wrong")]
-            {
-                eprintln!("local: {}", runtime::telemetry::chain(&*error));
-            }
-            ExitCode::FAILURE
-        }
-    }
+    runtime::exit("local", result)
 }
 
 fn executor(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, runtime::BoxError> {
