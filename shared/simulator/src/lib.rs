@@ -10,6 +10,10 @@
 
 mod people;
 mod plan;
+#[cfg_attr(
+    not(feature = "planted-bugs"),
+    allow(dead_code, unreachable_pub, reason = "only then can anybody name a mistake")
+)]
 mod planted;
 mod readers;
 mod rng;

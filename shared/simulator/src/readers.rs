@@ -35,7 +35,7 @@ impl Question {
     /// Any.
     pub(crate) fn any(world: &mut World) -> Question {
         let patient = world.rng.below(world.plan.number(Number::Patients).into());
-        let limit = world.rng.within(1, 2).into();
+        let limit = if world.rng.chance(700) { 1 } else { 2 };
         match world.rng.below(8) {
             0 | 1 => Question::Patient(patient, world.rng.within(0, 2).into()),
             2..6 => Question::CheckIns {
@@ -264,10 +264,10 @@ async fn by_id(stores: Stores<'_>, limit: u16) {
             .items
             .iter()
             .for_each(|summary| check_summary(&stores, summary));
-        if stores.planted(Bug::PageRepeatsLast)
-            && let [.., before_last, _] = listing.items.as_slice()
-        {
-            after = listing.next.as_ref().map(|_| before_last.id.clone());
+        if stores.planted(Bug::PageRepeatsLast) {
+            let mut but_last = listing.items.iter().rev().skip(1);
+            let wrong = but_last.next().map(|summary| summary.id.clone()).or(after);
+            after = listing.next.and(wrong);
         } else {
             after = listing.next;
         }

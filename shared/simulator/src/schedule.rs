@@ -374,7 +374,9 @@ impl<'w> Schedule<'w> {
         {
             let mut world = lock(self.world);
             world.current = id;
-            world.name.clone_from(&task.name);
+            if world.is_recorded() {
+                world.name.clone_from(&task.name);
+            }
         }
         let mut context = Context::from_waker(&self.waker);
         let polled = loop {
@@ -427,6 +429,14 @@ impl<'w> Schedule<'w> {
         let services = self.services;
         let (skew, recorded) = {
             let mut world = lock(self.world);
+            let looks = matches!(
+                errand,
+                Errand::Read(_) | Errand::Reconcile { .. } | Errand::Redrive
+            );
+            if looks && world.faults_on && world.rng.chance(600) {
+                // There is more to see once something has happened.
+                world.wait = world.rng.within(10, 80);
+            }
             let skewed = world.plan.has(Fault::ClockSkew);
             let skew = if skewed { world.rng.below(8_000) } else { 0 };
             (

@@ -293,10 +293,9 @@ impl EventLog for Stores<'_> {
                 };
                 let there = stream.rows.len() - usize::from(old && !stream.rows.is_empty());
                 let rows = stream.rows.iter().take(there);
-                rows.map(|row| stream.entry(row))
-                    .filter(|entry| entry.version > after)
+                rows.filter(|row| row.tail.version > after)
                     .take(limit.into())
-                    .cloned()
+                    .map(|row| stream.entry(row))
                     .collect()
             },
             |entries: &Vec<StreamEntry>| format!("{patient} after {after}: {}", entries.len()),
@@ -330,14 +329,15 @@ impl EventLog for Stores<'_> {
             "scan events",
             |world| {
                 let streams = world.tables.streams.iter().enumerate();
-                let mut entries = streams
+                let page: Vec<StreamEntry> = streams
                     .filter(|(place, _)| {
                         place % usize::from(segment.total.max(1)) == usize::from(segment.index)
                     })
-                    .flat_map(|(place, stream)| stream.rows.iter().map(move |row| (place, stream.entry(row))))
-                    .filter(|(place, entry)| after.is_none_or(|after| (*place, entry.version) > after))
-                    .map(|(_, entry)| entry);
-                let page: Vec<StreamEntry> = entries.by_ref().take(LOG_PAGE).cloned().collect();
+                    .flat_map(|(place, stream)| stream.rows.iter().map(move |row| (place, stream, row)))
+                    .filter(|(place, _, row)| after.is_none_or(|after| (*place, row.tail.version) > after))
+                    .map(|(_, stream, row)| stream.entry(row))
+                    .take(LOG_PAGE)
+                    .collect();
                 // As DynamoDB does, a full page may name a place that nothing comes after.
                 let next = page
                     .last()

@@ -1,9 +1,12 @@
 //! The stream of the event table, and the event source mappings that poll it.
 
+use std::collections::HashMap;
+
 use aws_lambda_events::dynamodb::{Event, EventRecord};
+use event_log::item;
 use serde_dynamo::{AttributeValue, Item};
 
-use crate::tables::Tables;
+use crate::tables::{EventRow, Tables};
 
 /// What a stream record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,25 +55,24 @@ fn event_record(tables: &Tables, sequence_number: String, record: Record) -> Eve
         Record::Insert(patient, version) => ("INSERT", image(tables, patient, version)),
         Record::Modify(patient, version) => {
             let mut image = image(tables, patient, version);
-            let body = std::collections::HashMap::from([(
-                "name".to_owned(),
-                AttributeValue::S("Somebody Else".to_owned()),
-            )]);
+            let body = HashMap::from([("name".to_owned(), AttributeValue::S("Somebody Else".to_owned()))]);
             image.insert("data".to_owned(), AttributeValue::M(body));
             ("MODIFY", image)
         }
         Record::Foreign => {
             let key = ("patient_id".to_owned(), AttributeValue::S("p#0".to_owned()));
-            ("INSERT", Item::from(std::collections::HashMap::from([key])))
+            ("INSERT", Item::from(HashMap::from([key])))
         }
     };
     name.clone_into(&mut found.event_name);
-    found.change.keys = image
-        .iter()
-        .filter(|(name, _)| ["patient_id", "version"].contains(&name.as_str()))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect::<std::collections::HashMap<_, _>>()
-        .into();
+    if matches!(record, Record::Modify(..)) {
+        found.change.keys = image
+            .iter()
+            .filter(|(name, _)| [item::PATIENT_ID, item::VERSION].contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<HashMap<_, _>>()
+            .into();
+    }
     found.change.new_image = image;
     found
 }
@@ -81,6 +83,6 @@ fn image(tables: &Tables, patient: usize, version: u64) -> Item {
     stream
         .zip(index)
         .and_then(|(stream, index)| stream.rows.get(index))
-        .map(|row| row.image.clone())
+        .map(EventRow::image)
         .unwrap_or_default()
 }

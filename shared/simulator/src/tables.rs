@@ -1,9 +1,9 @@
 //! The simulated tables, the stream and the queue, as data. Each write is checked as it takes effect: what readers see
 //! changes at no other time.
 
-use domain::{
-    CheckinRow, Generation, PatientState, StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable,
-};
+use std::cell::OnceCell;
+
+use domain::{CheckinRow, Generation, PatientState, StoredEvent, StreamEntry, StreamVersion, Timestamp};
 use event_log::item;
 use event_store::TailEntry;
 use projection::QuarantineNotice;
@@ -18,14 +18,30 @@ use crate::violation::Violation;
 /// One event in the event table.
 #[derive(Debug, Clone)]
 pub(crate) struct EventRow {
-    /// As software of today decodes it.
-    entry: StreamEntry,
-    /// As newer software does.
-    known_to_newer: StreamEntry,
-    pub(crate) image: Item,
+    /// As it was inserted.
+    event: StoredEvent,
+    /// How it was made such that nobody can apply it, if it was.
+    spoilt: Option<usize>,
+    /// Made when it is first asked for.
+    image: OnceCell<Item>,
     pub(crate) tail: TailEntry,
     /// From which step on the index has it.
     pub(crate) indexed_at: u32,
+}
+
+impl EventRow {
+    /// The item.
+    pub(crate) fn image(&self) -> Item {
+        let make = || {
+            // None of the events that were inserted fails to be an item.
+            let mut image = item::to_item(&self.event).unwrap_or_default();
+            if let Some(kind) = self.spoilt {
+                spoil(&mut image, kind);
+            }
+            image
+        };
+        self.image.get_or_init(make).clone()
+    }
 }
 
 /// What the event table has of one patient.
@@ -37,11 +53,17 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn entry<'r>(&self, row: &'r EventRow) -> &'r StreamEntry {
-        if self.newer_software {
-            &row.known_to_newer
-        } else {
-            &row.entry
+    /// The event as the software of the moment decodes it.
+    pub(crate) fn entry(&self, row: &EventRow) -> StreamEntry {
+        let sound = || StreamEntry {
+            patient_id: row.event.patient_id.clone(),
+            version: row.event.version,
+            event: row.event.clone().decode(),
+        };
+        match row.spoilt.map(poison_of) {
+            None => sound(),
+            Some(Poison::UntilNewerSoftware) if self.newer_software => sound(),
+            Some(_) => item::stream_entry(row.image()).unwrap_or_else(sound),
         }
     }
 }
@@ -235,10 +257,7 @@ impl Tables {
             return Ok(Written::Refused);
         }
         check_event(truth, event)?;
-        let poisoned = poison.map_or(Poison::No, |poison| match poison.kind {
-            0 | 1 => Poison::UntilNewerSoftware,
-            _ => Poison::ForEver,
-        });
+        let poisoned = poison.map_or(Poison::No, |poison| poison_of(poison.kind));
         let Some(fact) = Fact::of(event, poisoned) else {
             return Err(Violation::new(
                 "I1",
@@ -246,31 +265,10 @@ impl Tables {
             ));
         };
         truth.push(fact);
-        let mut image = item::to_item(event)
-            .map_err(|error| Violation::new("I1", format!("an event that is no item: {error}")))?;
-        let sound = StreamEntry {
-            patient_id: event.patient_id.clone(),
-            version: event.version,
-            event: event.clone().decode(),
-        };
-        let (entry, known_to_newer) = match poison {
-            None => (sound.clone(), sound),
-            Some(poison) => {
-                spoil(&mut image, poison.kind);
-                let spoilt = item::stream_entry(image.clone()).unwrap_or_else(|| StreamEntry {
-                    event: Err(Undecodable::InvalidEnvelope),
-                    ..sound.clone()
-                });
-                match poisoned {
-                    Poison::UntilNewerSoftware => (spoilt, sound),
-                    Poison::No | Poison::ForEver => (spoilt.clone(), spoilt),
-                }
-            }
-        };
         stream.rows.push(EventRow {
-            entry,
-            known_to_newer,
-            image,
+            event: event.clone(),
+            spoilt: poison.map(|poison| poison.kind),
+            image: OnceCell::new(),
             tail: TailEntry {
                 version: event.version,
                 event_id: Some(event.event_id),
@@ -512,6 +510,13 @@ fn check_event(truth: &Truth, event: &StoredEvent) -> Result<(), Violation> {
 
 /// The ways in which an event can be such that nobody can apply it; the first two are those of newer software.
 pub(crate) const KINDS_OF_POISON: usize = 5;
+
+fn poison_of(kind: usize) -> Poison {
+    match kind {
+        0 | 1 => Poison::UntilNewerSoftware,
+        _ => Poison::ForEver,
+    }
+}
 
 fn spoil(image: &mut Item, kind: usize) {
     let text = |text: &str| AttributeValue::S(text.to_owned());

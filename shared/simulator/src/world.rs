@@ -53,6 +53,8 @@ pub(crate) struct World {
 
     pub(crate) calls: Vec<Call>,
     next_call: u32,
+    /// How long the next call waits at least, in steps.
+    pub(crate) wait: u8,
     /// The call whose turn it is.
     pub(crate) granted: Option<u32>,
     /// The task whose turn it is, and how it is called.
@@ -101,6 +103,7 @@ impl World {
             history: recorded.then(Vec::new),
             calls: Vec::new(),
             next_call: 0,
+            wait: 0,
             granted: None,
             current: 0,
             name: String::new(),
@@ -171,11 +174,11 @@ impl World {
     pub(crate) fn begin_call(&mut self, waker: Waker) -> u32 {
         let id = self.next_call;
         self.next_call += 1;
-        let not_before = if self.strikes(Fault::SlowCall, 40) {
-            self.step + u32::from(self.rng.within(10, 120))
-        } else {
-            0
-        };
+        let mut wait = std::mem::take(&mut self.wait);
+        if self.strikes(Fault::SlowCall, 40) {
+            wait = wait.max(self.rng.within(10, 120));
+        }
+        let not_before = self.step + u32::from(wait);
         self.calls.push(Call {
             id,
             task: self.current,
