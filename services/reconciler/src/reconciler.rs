@@ -42,7 +42,7 @@ pub struct Summary {
     pub behind: u64,
     /// Events that were applied to them.
     pub events: u64,
-    /// Patients that wait for a redrive.
+    /// Quarantined patients.
     pub quarantined: u64,
 }
 

@@ -10,7 +10,7 @@ use read_model::ReadModelTable;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Target {
     /// Where DynamoDB is, such as the address that `local` prints. On 127.0.0.1 no credentials are needed.
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", value_parser = endpoint)]
     endpoint_url: Option<String>,
     /// The event table.
     #[arg(
@@ -90,6 +90,21 @@ impl Target {
     }
 }
 
+/// An address of the form that an endpoint needs.
+fn endpoint(text: &str) -> Result<String, &'static str> {
+    let authority = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let authority = authority
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_default();
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err("it is not of the form http://127.0.0.1:8000");
+    }
+    Ok(text.to_owned())
+}
+
 /// Where a queue is: its URL without the path.
 fn origin(url: &str) -> String {
     url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
@@ -107,6 +122,26 @@ fn is_loopback(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_none_is_refused() {
+        for url in [
+            "http://127.0.0.1:8000",
+            "https://dynamodb.eu-central-1.amazonaws.com/",
+        ] {
+            assert_eq!(endpoint(url), Ok(url.to_owned()));
+        }
+        for url in [
+            "",
+            "nonsense",
+            "127.0.0.1:8000",
+            "http://",
+            "http://127.0.0.1:PORT",
+            "http://127.0.0.1:99999",
+        ] {
+            assert!(endpoint(url).is_err(), "{url}");
+        }
+    }
 
     #[test]
     fn a_queue_is_where_its_url_says() {

@@ -41,7 +41,7 @@ pub struct GenerationStatus {
     pub checkins: u64,
     /// Events applied.
     pub applied: u64,
-    /// Patients that wait for a redrive.
+    /// Quarantined patients.
     pub quarantined: u64,
 }
 

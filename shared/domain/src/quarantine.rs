@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Rejection, StreamVersion, Timestamp, Undecodable};
 
-/// The mark on a patient whose next event can't be applied. Later events of that patient wait for a redrive.
+/// The mark on a patient whose next event can't be applied. Later events of that patient wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
     /// The version of the event that can't be applied: the one after the applied version.

@@ -11,10 +11,10 @@ pub enum Undecodable {
     /// The attributes around the body are missing or malformed.
     #[error("the event's envelope is malformed")]
     InvalidEnvelope,
-    /// No such type of event. Newer software may have written it: deploy that, then redrive.
+    /// No such type of event. Newer software may have written it: deploy that, then rebuild.
     #[error("the event's type is unknown")]
     UnknownType,
-    /// No upcaster leads from this schema version. Newer software may have written it: deploy that, then redrive.
+    /// No upcaster leads from this schema version. Newer software may have written it: deploy that, then rebuild.
     #[error("the event's schema version is unknown")]
     UnknownSchemaVersion,
     /// The body is not of the form that its schema version promises.

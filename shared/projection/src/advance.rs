@@ -83,7 +83,7 @@ pub enum Outcome {
     },
     /// Events are missing, and [`CatchUp::LeaveGaps`] said to leave it at that.
     GapLeft,
-    /// The patient is quarantined; its events wait for a redrive. That is handled: do not retry.
+    /// The patient is quarantined; its later events wait. That is handled: do not retry.
     Quarantined {
         /// The event that can't be applied.
         at: StreamVersion,
