@@ -24,7 +24,7 @@ use crate::violation::Violation;
 use crate::workers::{self, End, Services};
 use crate::world::{TaskId, World, lock};
 
-/// A schedule that takes longer than this does not come to an end. The longest that do take a tenth of it.
+/// A schedule that takes longer than this does not come to an end. Those that do take far fewer.
 const MOST_STEPS: u32 = 30_000;
 /// How often a failed task is begun again by whoever began it.
 const RETRIES: u8 = 2;
