@@ -67,7 +67,9 @@ impl Api {
     async fn activate(&self, generation: Generation) {
         let content = Control {
             active: generation,
+            active_since: None,
             building: None,
+            building_since: None,
             previous: None,
             latest: generation,
             cursor_key: CursorKey::new([7; 32]),

@@ -260,7 +260,7 @@ impl World {
             .into_iter()
             .take_while(|entry| entry.version <= found.applied)
         {
-            if let Applied::CheckedIn(row) = expected.apply(&entry.event.unwrap()).unwrap() {
+            if let Applied::CheckedIn(row) = expected.apply(&entry.decode().event.unwrap()).unwrap() {
                 rows.push(row);
             }
         }

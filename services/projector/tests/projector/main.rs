@@ -537,7 +537,7 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     let world = three_patients().await;
     let stream = whole_stream(&world);
     check(&world, [stream.clone()]).await;
-    let building = begin_building(&world.store()).await.unwrap();
+    let building = begin_building(&world.store(), at(0)).await.unwrap().generation;
     assert_eq!(building, Generation::new(2));
     world.check_in("p-1", 50).await;
     world.patient("p-4", 2).await;
@@ -548,8 +548,8 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     }
     world.assert_complete(building, "p-4").await;
     assert_eq!(world.state(building, "p-1").await.applied, StreamVersion::EMPTY);
-    promote(&world.store(), building).await.unwrap();
-    promote(&world.store(), building).await.unwrap_err();
+    promote(&world.store(), building, at(0)).await.unwrap();
+    promote(&world.store(), building, at(0)).await.unwrap_err();
     assert_eq!(world.control().await.previous, Some(LIVE));
 }
 
