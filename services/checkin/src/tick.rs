@@ -47,11 +47,12 @@ impl Tick {
     pub fn check_in(&self, patient: &PatientId) -> EventDraft {
         let time = self.time.to_string();
         let identity = [self.rule.as_str(), &time, patient.as_str()];
+        let occasion = self.correlation_id();
         EventDraft {
             event_id: EventId::derive("check-in", &identity),
             occurred_at: self.time,
-            correlation_id: self.correlation_id(),
-            causation_id: self.correlation_id(),
+            correlation_id: occasion,
+            causation_id: occasion,
             event: Event::PatientCheckedIn(PatientCheckedIn {
                 checkin_id: CheckinId::derive(&identity),
             }),

@@ -57,7 +57,7 @@ impl Batch {
             if record.event_name == "INSERT" {
                 batch.insert(index, record);
             } else {
-                let key = serde_dynamo::from_item(record.change.keys).ok();
+                let key = EventKey::of(&record.change.keys);
                 batch.violations.push(Violation {
                     event_name: record.event_name,
                     key,

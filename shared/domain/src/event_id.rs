@@ -1,6 +1,6 @@
 //! Identities that are derived from what they identify.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -57,9 +57,8 @@ impl fmt::Display for CorrelationId {
 pub(crate) fn derive(kind: &str, identity: &[&str]) -> Uuid {
     let mut name = String::new();
     for part in std::iter::once(&kind).chain(identity) {
-        name.push_str(&part.len().to_string());
-        name.push(':');
-        name.push_str(part);
+        // A String takes whatever is written to it.
+        let _ = write!(name, "{}:{part}", part.len());
     }
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }

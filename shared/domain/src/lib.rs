@@ -29,7 +29,9 @@ pub use patient::{InvalidPatient, PatientId, PatientName};
 pub use patient_state::{Applied, ApplyError, Patient, PatientState, Rejection};
 pub use quarantine::{Quarantine, QuarantineReason};
 pub use shard::{EventShard, ListingShard, Shard};
-pub use stored_event::{EventDraft, MAX_EVENT_BYTES, RecordedEvent, StoredEntry, StoredEvent, StreamEntry};
+pub use stored_event::{
+    EventDraft, EventTooLarge, MAX_EVENT_BYTES, RecordedEvent, StoredEntry, StoredEvent, StreamEntry,
+};
 pub use stream_version::StreamVersion;
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use upcast::{Undecodable, Upcaster, Upcasters};

@@ -111,17 +111,27 @@ struct Hashed<'a> {
     previous_hash: EventHash,
 }
 
+/// An event is larger than [`MAX_EVENT_BYTES`], so it can never be stored. Reject the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event of {bytes} bytes exceeds the limit of {MAX_EVENT_BYTES}")]
+pub struct EventTooLarge {
+    /// Its size in canonical form.
+    pub bytes: usize,
+}
+
 impl EventDraft {
     /// Gives the draft its place: after version `after`, whose hash is `previous_hash`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`EventTooLarge`]: reject the command.
     pub fn place(
         &self,
         patient_id: &PatientId,
         after: StreamVersion,
         previous_hash: EventHash,
         recorded_at: Timestamp,
-    ) -> StoredEvent {
-        let mut stored = StoredEvent {
+    ) -> Result<StoredEvent, EventTooLarge> {
+        let event = StoredEvent {
             patient_id: patient_id.clone(),
             version: after.next(),
             event_id: self.event_id,
@@ -135,8 +145,7 @@ impl EventDraft {
             previous_hash,
             hash: EventHash::GENESIS,
         };
-        stored.hash = stored.computed_hash();
-        stored
+        event.sealed()
     }
 }
 
@@ -159,10 +168,16 @@ impl StoredEvent {
         EventHash::of(&self.canonical())
     }
 
-    /// Bytes of the canonical form; compare with [`MAX_EVENT_BYTES`].
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.canonical().len()
+    /// The event with its hash, if it is not too large.
+    fn sealed(mut self) -> Result<StoredEvent, EventTooLarge> {
+        let canonical = self.canonical();
+        if canonical.len() > MAX_EVENT_BYTES {
+            return Err(EventTooLarge {
+                bytes: canonical.len(),
+            });
+        }
+        self.hash = EventHash::of(&canonical);
+        Ok(self)
     }
 
     /// The canonical form: RFC 8785 (JCS) of the object of all attributes but `hash`.
@@ -197,5 +212,51 @@ impl StoredEvent {
             recorded_at: self.recorded_at,
             event,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PatientRegistered;
+
+    /// The longest event of today: four bytes in each character of the name.
+    fn longest() -> StoredEvent {
+        let at = Timestamp::EARLIEST;
+        let occasion = CorrelationId::derive("tick", &[]);
+        let draft = EventDraft {
+            event_id: EventId::derive("registration", &["p-001"]),
+            occurred_at: at,
+            correlation_id: occasion,
+            causation_id: occasion,
+            event: Event::PatientRegistered(PatientRegistered {
+                name: "😀".repeat(200).parse().unwrap(),
+            }),
+        };
+        let patient = "p".repeat(64).parse().unwrap();
+        let placed = draft.place(&patient, StreamVersion::EMPTY, EventHash::GENESIS, at);
+        placed.unwrap()
+    }
+
+    #[test]
+    fn an_event_above_the_limit_gets_no_place() {
+        let mut event = longest();
+        event.data.insert("note".to_owned(), "".into());
+        let bytes = event.canonical().len();
+        // No body of today comes near the limit.
+        assert!(bytes < MAX_EVENT_BYTES / 32, "{bytes}");
+
+        let mut with_note = |length: usize| {
+            event.data.insert("note".to_owned(), "n".repeat(length).into());
+            event.clone().sealed()
+        };
+        let room = MAX_EVENT_BYTES - bytes;
+        let largest = with_note(room).unwrap();
+        assert_eq!(largest.hash, largest.computed_hash());
+        let refused = with_note(room + 1).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "an event of 65537 bytes exceeds the limit of 65536"
+        );
     }
 }

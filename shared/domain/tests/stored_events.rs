@@ -42,19 +42,12 @@ fn stream() -> [StoredEvent; 2] {
             checkin_id: CheckinId::derive(&["a"]),
         }),
     };
-    let first = registered.place(
-        &patient(),
-        StreamVersion::EMPTY,
-        EventHash::GENESIS,
-        at("2026-11-24T09:30:00.125Z"),
-    );
-    let second = checked_in.place(
-        &patient(),
-        StreamVersion::FIRST,
-        first.hash,
-        at("2026-11-24T09:32:00.250Z"),
-    );
-    [first, second]
+    let recorded_at = at("2026-11-24T09:30:00.125Z");
+    let first = registered.place(&patient(), StreamVersion::EMPTY, EventHash::GENESIS, recorded_at);
+    let first = first.unwrap();
+    let recorded_at = at("2026-11-24T09:32:00.250Z");
+    let second = checked_in.place(&patient(), StreamVersion::FIRST, first.hash, recorded_at);
+    [first, second.unwrap()]
 }
 
 /// A golden file as it is read, never written, by this version of the software.

@@ -6,7 +6,7 @@ use domain::{
     EventShard, PatientId, StoredEntry, StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable,
 };
 use serde::Deserialize;
-use serde_dynamo::Item;
+use serde_dynamo::{AttributeValue, Item};
 
 /// Partition key: the patient.
 pub const PATIENT_ID: &str = "patient_id";
@@ -28,21 +28,31 @@ pub struct EventKey {
     pub version: StreamVersion,
 }
 
+impl EventKey {
+    /// The key in this item, if it is one that this system writes.
+    #[must_use]
+    pub fn of(item: &Item) -> Option<EventKey> {
+        let key = (item.get(PATIENT_ID)?, item.get(VERSION)?);
+        let (AttributeValue::S(patient_id), AttributeValue::N(version)) = key else {
+            return None;
+        };
+        Some(EventKey {
+            patient_id: patient_id.parse().ok()?,
+            version: StreamVersion::new(version.parse().ok()?),
+        })
+    }
+}
+
 /// The event as an item, with the index's attributes.
 ///
 /// # Errors
 /// Only if the event has a body that DynamoDB cannot hold; none of [`domain::Event`] has.
 pub fn to_item(event: &StoredEvent) -> Result<Item, serde_dynamo::Error> {
     let mut item: Item = serde_dynamo::to_item(event)?;
-    let text = |value: String| serde_dynamo::AttributeValue::S(value);
-    item.insert(
-        SHARD.to_owned(),
-        text(EventShard::of(&event.patient_id).to_string()),
-    );
-    item.insert(
-        RECORDED_KEY.to_owned(),
-        text(recorded_key(event.recorded_at, &event.patient_id, event.version)),
-    );
+    let shard = EventShard::of(&event.patient_id).to_string();
+    item.insert(SHARD.to_owned(), AttributeValue::S(shard));
+    let recorded = recorded_key(event.recorded_at, &event.patient_id, event.version);
+    item.insert(RECORDED_KEY.to_owned(), AttributeValue::S(recorded));
     Ok(item)
 }
 
@@ -57,11 +67,11 @@ pub fn recorded_key(recorded_at: Timestamp, patient: &PatientId, version: Stream
 /// this system's own is like.
 #[must_use]
 pub fn stored_entry(item: Item) -> Option<StoredEntry> {
-    let key: EventKey = serde_dynamo::from_item(item.clone()).ok()?;
+    let EventKey { patient_id, version } = EventKey::of(&item)?;
     let event = serde_dynamo::from_item(item).map_err(|_| Undecodable::InvalidEnvelope);
     Some(StoredEntry {
-        patient_id: key.patient_id,
-        version: key.version,
+        patient_id,
+        version,
         event,
     })
 }

@@ -41,6 +41,7 @@ fn stream(of: u64, count: u64) -> Vec<StoredEvent> {
             previous,
             minute(version),
         );
+        let event = event.unwrap();
         previous = event.hash;
         event
     };

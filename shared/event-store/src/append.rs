@@ -1,6 +1,6 @@
 //! The one way by which a fact becomes an event.
 
-use domain::{EventDraft, EventHash, MAX_EVENT_BYTES, PatientId, StoredEvent, StreamVersion, Timestamp};
+use domain::{EventDraft, EventHash, EventTooLarge, PatientId, StreamVersion, Timestamp};
 use event_log::LogUnavailable;
 
 use crate::{AppendLog, ExpectedVersion, InsertError, TailEntry};
@@ -55,11 +55,8 @@ pub enum AppendError {
         actual: StreamVersion,
     },
     /// The event can never be stored. Reject the command.
-    #[error("an event of {bytes} bytes exceeds the limit of {MAX_EVENT_BYTES}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
+    #[error(transparent)]
+    TooLarge(#[from] EventTooLarge),
     /// Throttled or unreachable. Retry later with the same draft; if it was written it will be recognised.
     #[error("the event table is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -101,8 +98,7 @@ pub async fn append<L: AppendLog>(
         let recorded_at = now
             .max(draft.occurred_at)
             .max(head.recorded_at.unwrap_or(draft.occurred_at));
-        let event = draft.place(patient, head.version, previous_hash, recorded_at);
-        check_size(&event)?;
+        let event = draft.place(patient, head.version, previous_hash, recorded_at)?;
         match log.insert(&event).await {
             Ok(()) => {
                 let version = event.version;
@@ -112,14 +108,6 @@ pub async fn append<L: AppendLog>(
             Err(InsertError::Unavailable(source)) => return Err(AppendError::Unavailable(source)),
         }
     }
-}
-
-fn check_size(event: &StoredEvent) -> Result<(), AppendError> {
-    let bytes = event.size();
-    if bytes > MAX_EVENT_BYTES {
-        return Err(AppendError::TooLarge { bytes });
-    }
-    Ok(())
 }
 
 /// The end of a stream.
@@ -185,41 +173,5 @@ async fn look_back<L: AppendLog>(
 impl From<LogUnavailable> for AppendError {
     fn from(error: LogUnavailable) -> AppendError {
         AppendError::Unavailable(error.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use domain::{CorrelationId, Event, EventId, PatientRegistered};
-
-    use super::*;
-
-    #[test]
-    fn an_event_above_the_limit_is_refused() {
-        let at = Timestamp::from_unix_millis(0).unwrap();
-        let draft = EventDraft {
-            event_id: EventId::derive("registration", &["p-001"]),
-            occurred_at: at,
-            correlation_id: CorrelationId::derive("tick", &[]),
-            causation_id: CorrelationId::derive("tick", &[]),
-            event: Event::PatientRegistered(PatientRegistered {
-                name: "😀".repeat(200).parse().unwrap(),
-            }),
-        };
-        let patient = "p".repeat(64).parse().unwrap();
-        let mut event = draft.place(&patient, StreamVersion::EMPTY, EventHash::GENESIS, at);
-        // No body of today comes near the limit.
-        assert!(event.size() < MAX_EVENT_BYTES / 32, "{}", event.size());
-
-        event.data.insert("note".to_owned(), "".into());
-        let room = MAX_EVENT_BYTES - event.size();
-        event.data.insert("note".to_owned(), "n".repeat(room).into());
-        assert!(check_size(&event).is_ok());
-        event.data.insert("note".to_owned(), "n".repeat(room + 1).into());
-        let refused = check_size(&event).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "an event of 65537 bytes exceeds the limit of 65536"
-        );
     }
 }

@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
+use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use checkin::Checkin;
 use domain::{Generation, StreamVersion};
@@ -277,16 +278,14 @@ impl<'w> Schedule<'w> {
     }
 
     /// Lets half an hour pass, if nothing is under way that would not have ended by then.
-    fn let_calm(&mut self) {
+    fn let_calm(&mut self, mut world: MutexGuard<'w, World>) {
         let appending = self.tasks.iter().any(|task| {
             task.future.is_some() && matches!(task.errand, Errand::Tick { .. } | Errand::Register { .. })
         });
-        let mut world = lock(self.world);
         let unwritten = world.late.iter().any(|write| matches!(write, Write::Event(_)));
         let step = world.step;
         let mut rows = world.tables.streams.iter().flat_map(|stream| &stream.rows);
         if appending || unwritten || rows.any(|row| row.indexed_at > step) {
-            drop(world);
             return self.agenda.push(Errand::Calm);
         }
         time::pass(CALM_MILLIS);
@@ -299,23 +298,27 @@ impl<'w> Schedule<'w> {
 
     /// Takes steps until nothing can happen any more.
     fn until_rest(&mut self) {
-        while let Some(next) = self.choose() {
+        loop {
+            let mut world = lock(self.world);
+            let Some(next) = self.choose(&mut world) else {
+                return;
+            };
             match next {
-                Next::Call(index) => self.grant(index),
-                Next::Begin => self.begin_any(),
-                Next::Stream => self.stream_any(),
-                Next::Late => self.late_any(),
-                Next::Poll(mapping) => self.poll_stream(mapping),
+                Next::Call(index) => self.grant(world, index),
+                Next::Begin => self.begin_any(world),
+                Next::Stream => self.stream_any(&mut world),
+                Next::Late => late_any(&mut world),
+                Next::Poll(mapping) => self.poll_stream(world, mapping),
             }
         }
     }
 
     /// What happens next; `None` if nothing can, or a promise is broken.
-    fn choose(&self) -> Option<Next> {
-        let mut world = lock(self.world);
+    fn choose(&self, world: &mut World) -> Option<Next> {
         if world.violation.is_some() {
             return None;
         }
+        world.name.clear();
         world.step += 1;
         if world.step > MOST_STEPS {
             world.violate(Violation::new(
@@ -377,19 +380,14 @@ impl<'w> Schedule<'w> {
     }
 
     /// Gives a call its turn.
-    fn grant(&mut self, index: usize) {
-        let call = {
-            let mut world = lock(self.world);
-            let call = world.calls.swap_remove(index);
-            world.granted = Some(call.id);
-            call
-        };
+    fn grant(&mut self, mut world: MutexGuard<'w, World>, index: usize) {
+        let call = world.calls.swap_remove(index);
+        world.granted = Some(call.id);
         call.waker.wake();
-        self.poll(call.task);
-        lock(self.world).granted = None;
+        self.poll(world, call.task);
     }
 
-    fn poll(&mut self, id: TaskId) {
+    fn poll(&mut self, mut world: MutexGuard<'w, World>, id: TaskId) {
         let Some(task) = self.tasks.get_mut(id) else {
             return;
         };
@@ -397,13 +395,9 @@ impl<'w> Schedule<'w> {
             return;
         };
         time::set_skew(task.skew);
-        {
-            let mut world = lock(self.world);
-            world.current = id;
-            if world.is_recorded() {
-                world.name.clone_from(&task.name);
-            }
-        }
+        world.current = id;
+        world.name.clone_from(&task.name);
+        drop(world);
         let mut context = Context::from_waker(&self.waker);
         let polled = loop {
             self.woken.0.store(false, Ordering::Relaxed);
@@ -416,74 +410,61 @@ impl<'w> Schedule<'w> {
         time::set_skew(0);
         let crashed = {
             let mut world = lock(self.world);
+            world.granted = None;
             task.faults += std::mem::take(&mut world.faults_met);
             std::mem::take(&mut world.crashed)
         };
-        let errand = task.errand;
-        match polled {
-            Some(end) => {
-                task.future = None;
-                self.ended(id, errand, end);
-            }
-            None if crashed => {
-                task.future = None;
-                self.ended(id, errand, End::Failed);
-            }
-            None => {}
+        let end = polled.or(crashed.then_some(End::Failed));
+        if let Some(end) = end {
+            task.future = None;
+            let errand = task.errand;
+            self.ended(id, errand, end);
         }
-        lock(self.world).name.clear();
     }
 
-    fn begin_any(&mut self) {
-        let index = lock(self.world).rng.below(self.agenda.len());
+    fn begin_any(&mut self, mut world: MutexGuard<'w, World>) {
+        let index = world.rng.below(self.agenda.len());
         let errand = self.agenda.swap_remove(index);
         if errand == Errand::Calm {
-            return self.let_calm();
+            return self.let_calm(world);
         }
         if errand == Errand::StartMappings {
             for mapping in &mut self.mappings {
                 mapping.started = true;
                 mapping.position = self.shards.get(mapping.shard).map_or(0, Vec::len);
             }
-            lock(self.world).note(|_| "the event source mappings begin at the end of the stream".to_owned());
+            world.note(|_| "the event source mappings begin at the end of the stream".to_owned());
             return;
         }
-        self.begin(errand);
+        self.begin(world, errand);
     }
 
-    fn begin(&mut self, errand: Errand) -> TaskId {
+    fn begin(&mut self, mut world: MutexGuard<'w, World>, errand: Errand) -> TaskId {
         let services = self.services;
-        let (skew, recorded) = {
-            let mut world = lock(self.world);
-            let looks = matches!(
-                errand,
-                Errand::Read(_)
-                    | Errand::Reconcile { .. }
-                    | Errand::Redrive { .. }
-                    | Errand::RollBack { .. }
-                    | Errand::Prune { .. }
-            );
-            if looks && world.faults_on && world.rng.chance(600) {
-                // There is more to see once something has happened.
-                world.wait = world.rng.within(10, 80);
-            }
-            let skewed = world.plan.has(Fault::ClockSkew);
-            let skew = if skewed { world.rng.below(8_000) } else { 0 };
-            (
-                i64::try_from(skew).unwrap_or(0) - if skewed { 4_000 } else { 0 },
-                world.is_recorded(),
-            )
-        };
+        let looks = matches!(
+            errand,
+            Errand::Read(_)
+                | Errand::Reconcile { .. }
+                | Errand::Redrive { .. }
+                | Errand::RollBack { .. }
+                | Errand::Prune { .. }
+        );
+        if looks && world.faults_on && world.rng.chance(600) {
+            // There is more to see once something has happened.
+            world.wait = world.rng.within(10, 80);
+        }
+        let skewed = world.plan.has(Fault::ClockSkew);
+        let skew = if skewed { world.rng.below(8_000) } else { 0 };
         let future: Pin<Box<dyn Future<Output = End> + 'w>> = match errand {
             Errand::Tick { number, .. } => Box::pin(workers::tick(services, number)),
             Errand::Register { .. } => Box::pin(workers::register(services)),
             Errand::StartMappings | Errand::Calm => Box::pin(std::future::ready(End::Done)),
             Errand::Project {
                 mapping, from, len, ..
-            } => Box::pin(workers::project(services, self.batch(mapping, from, len))),
+            } => Box::pin(workers::project(services, self.batch(&world, mapping, from, len))),
             Errand::Read(question) => Box::pin(workers::read(services, question)),
             Errand::Rebuild { promotes, .. } => {
-                let segments = lock(self.world).rng.within(1, 2).into();
+                let segments = world.rng.within(1, 2).into();
                 Box::pin(workers::rebuild(services, segments, promotes))
             }
             Errand::RollBack { .. } => Box::pin(workers::roll_back(services)),
@@ -494,19 +475,23 @@ impl<'w> Schedule<'w> {
         let id = self.tasks.len();
         self.tasks.push(Task {
             errand,
-            name: if recorded { errand.name(id) } else { String::new() },
-            skew,
+            name: if world.is_recorded() {
+                errand.name(id)
+            } else {
+                String::new()
+            },
+            skew: i64::try_from(skew).unwrap_or(0) - if skewed { 4_000 } else { 0 },
             faults: 0,
             future: Some(future),
         });
-        self.poll(id);
+        self.poll(world, id);
         id
     }
 
-    fn batch(&self, mapping: usize, from: usize, len: usize) -> aws_lambda_events::dynamodb::Event {
+    fn batch(&self, world: &World, mapping: usize, from: usize, len: usize) -> Event {
         let shard = self.mappings.get(mapping).map_or(0, |mapping| mapping.shard);
         let records = self.records(shard, from, len);
-        stream::batch(&lock(self.world).tables, shard, from, records)
+        stream::batch(&world.tables, shard, from, records)
     }
 
     fn records(&self, shard: usize, from: usize, len: usize) -> &[Record] {
@@ -518,10 +503,11 @@ impl<'w> Schedule<'w> {
 
     /// Runs one task to its end, with all that still happens.
     fn ends_well(&mut self, errand: Errand) -> bool {
-        if self.is_broken() {
+        let world = lock(self.world);
+        if world.violation.is_some() {
             return false;
         }
-        let id = self.begin(errand);
+        let id = self.begin(world, errand);
         self.until_rest();
         let ended = self.tasks.get(id).is_some_and(|task| task.future.is_none());
         if !ended && !self.is_broken() {
@@ -588,8 +574,7 @@ impl<'w> Schedule<'w> {
     }
 
     /// Brings a new event to the stream, or something else that has no business there.
-    fn stream_any(&mut self) {
-        let mut world = lock(self.world);
+    fn stream_any(&mut self, world: &mut World) {
         let index = if world.plan.has(Fault::Reorder) {
             let waiting = world.tables.unstreamed.len();
             world.rng.below(waiting)
@@ -622,48 +607,26 @@ impl<'w> Schedule<'w> {
         }
     }
 
-    fn late_any(&mut self) {
-        let mut world = lock(self.world);
-        let waiting = world.late.len();
-        let index = world.rng.below(waiting);
-        let write = world.late.swap_remove(index);
-        let written = world.apply(&write);
-        world.note(|_| {
-            format!(
-                "a late write takes effect ({written:?}): {}",
-                crate::stores::shown(&write)
-            )
-        });
-    }
-
-    fn poll_stream(&mut self, index: usize) {
+    fn poll_stream(&mut self, mut world: MutexGuard<'w, World>, index: usize) {
         let Some(mapping) = self.mappings.get_mut(index) else {
             return;
         };
-        let (from, len, active) = {
-            let mut world = lock(self.world);
-            let waiting = self.shards.get(mapping.shard).map_or(0, Vec::len) - mapping.position;
-            if world.strikes(Fault::Expiry, 60) {
-                let expired = 1 + world.rng.below(waiting);
-                mapping.position += expired;
-                world.note(|_| format!("mapping {index}: {expired} records have expired"));
-                return;
-            }
-            let batch = usize::from(world.plan.number(Number::Batch));
-            let len = (1 + world.rng.below(batch)).min(waiting);
-            (
-                mapping.position,
-                len,
-                world.tables.active().unwrap_or(Generation::FIRST),
-            )
+        let waiting = self.shards.get(mapping.shard).map_or(0, Vec::len) - mapping.position;
+        if world.strikes(Fault::Expiry, 60) {
+            let expired = 1 + world.rng.below(waiting);
+            mapping.position += expired;
+            world.note(|_| format!("mapping {index}: {expired} records have expired"));
+            return;
+        }
+        let batch = usize::from(world.plan.number(Number::Batch));
+        let errand = Errand::Project {
+            mapping: index,
+            from: mapping.position,
+            len: (1 + world.rng.below(batch)).min(waiting),
+            active: world.tables.active().unwrap_or(Generation::FIRST),
         };
         mapping.busy = true;
-        self.begin(Errand::Project {
-            mapping: index,
-            from,
-            len,
-            active,
-        });
+        self.begin(world, errand);
     }
 
     /// What the event source mapping does with the end of an invocation.
@@ -695,12 +658,7 @@ impl<'w> Schedule<'w> {
         let done = acknowledged.unwrap_or(0);
         let mut world = lock(self.world);
         for (offset, record) in self.records(shard, from, done).iter().enumerate() {
-            let violation = check_acknowledged(
-                &world,
-                *record,
-                active,
-                &stream::sequence_number(shard, from + offset),
-            );
+            let violation = check_acknowledged(&world, *record, active, (shard, from + offset));
             if let Some(violation) = violation {
                 world.violate(violation);
             }
@@ -785,20 +743,35 @@ impl<'w> Schedule<'w> {
     }
 }
 
+/// Lets a write take effect whose caller has long been told that it failed.
+fn late_any(world: &mut World) {
+    let waiting = world.late.len();
+    let index = world.rng.below(waiting);
+    let write = world.late.swap_remove(index);
+    let written = world.apply(&write);
+    world.note(|_| {
+        format!(
+            "a late write takes effect ({written:?}): {}",
+            crate::stores::shown(&write)
+        )
+    });
+}
+
 /// Whether a record was acknowledged rightly, by an invocation that began when `active` was.
 fn check_acknowledged(
     world: &World,
     record: Record,
     active: Generation,
-    sequence_number: &str,
+    (shard, place): (usize, usize),
 ) -> Option<Violation> {
     match record {
         Record::Modify(..) => None,
         Record::Foreign => {
+            let sequence_number = stream::sequence_number(shard, place);
             let reported = world.tables.notices.iter().any(|notice| match notice {
                 QuarantineNotice::Record {
                     sequence_number: of, ..
-                } => of == sequence_number,
+                } => *of == sequence_number,
                 QuarantineNotice::Event { .. } => false,
             });
             (!reported).then(|| {

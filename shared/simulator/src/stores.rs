@@ -55,7 +55,7 @@ impl<'w> Stores<'w> {
         cfg!(feature = "planted-bugs") && self.world().planted(bug)
     }
 
-    /// Waits until it is this call's turn.
+    /// Waits until it is this call's turn, and gives it the world.
     pub(crate) fn turn(&self) -> Turn<'w> {
         Turn {
             world: self.world,
@@ -79,9 +79,8 @@ impl<'w> Stores<'w> {
         answer: impl FnOnce(&mut World) -> T,
         shown: impl FnOnce(&T) -> String,
     ) -> Result<T, Failed> {
-        self.turn().await;
         let crash = {
-            let mut world = self.world();
+            let mut world = self.turn().await;
             match world.fate() {
                 Fate::Proceeds => {
                     let answer = answer(&mut world);
@@ -101,9 +100,8 @@ impl<'w> Stores<'w> {
 
     /// A write of one item.
     pub(crate) async fn write(&self, write: Write) -> Result<Written, Failed> {
-        self.turn().await;
         let (name, crash) = {
-            let mut world = self.world();
+            let mut world = self.turn().await;
             let name = if world.is_recorded() {
                 shown(&write)
             } else {
@@ -216,23 +214,20 @@ pub(crate) struct Turn<'w> {
     call: Option<u32>,
 }
 
-impl Future for Turn<'_> {
-    type Output = ();
+impl<'w> Future for Turn<'w> {
+    type Output = MutexGuard<'w, World>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<MutexGuard<'w, World>> {
         let mut world = lock(self.world);
         match self.call {
             None => {
-                let call = world.begin_call(context.waker().clone());
-                drop(world);
-                self.call = Some(call);
+                self.call = Some(world.begin_call(context.waker().clone()));
                 Poll::Pending
             }
             Some(call) if world.granted == Some(call) => {
                 world.granted = None;
-                drop(world);
                 self.call = None;
-                Poll::Ready(())
+                Poll::Ready(world)
             }
             Some(_) => Poll::Pending,
         }

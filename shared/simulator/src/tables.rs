@@ -1,7 +1,6 @@
 //! The simulated tables, the stream and the queue, as data. Each write is checked as it takes effect: what readers see
 //! changes at no other time.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use domain::{CheckinRow, Generation, PatientState, StoredEntry, StoredEvent, StreamVersion, Timestamp};
@@ -25,8 +24,6 @@ pub(crate) struct EventRow {
     event: StoredEvent,
     /// How it was made such that nobody can apply it, if it was.
     spoilt: Option<usize>,
-    /// Made when it is first asked for.
-    image: OnceCell<Item>,
     pub(crate) tail: TailEntry,
     /// From which step on the index has it.
     pub(crate) indexed_at: u32,
@@ -35,15 +32,12 @@ pub(crate) struct EventRow {
 impl EventRow {
     /// The item.
     pub(crate) fn image(&self) -> Item {
-        let make = || {
-            // None of the events that were inserted fails to be an item.
-            let mut image = item::to_item(&self.event).unwrap_or_default();
-            if let Some(kind) = self.spoilt {
-                spoil(&mut image, kind);
-            }
-            image
-        };
-        self.image.get_or_init(make).clone()
+        // None of the events that were inserted fails to be an item.
+        let mut image = item::to_item(&self.event).unwrap_or_default();
+        if let Some(kind) = self.spoilt {
+            spoil(&mut image, kind);
+        }
+        image
     }
 }
 
@@ -388,7 +382,6 @@ impl Tables {
             }
             return Ok(Written::Refused);
         }
-        check_event(truth, event)?;
         let poisoned = poison.map_or(Poison::No, |poison| poison_of(poison.kind));
         let Some(fact) = Fact::of(event, poisoned) else {
             return Err(Violation::new(
@@ -396,11 +389,11 @@ impl Tables {
                 format!("an event of type {}", event.event_type),
             ));
         };
+        check_event(truth, event, &fact)?;
         truth.push(fact);
         stream.rows.push(EventRow {
             event: event.clone(),
             spoilt: poison.map(|poison| poison.kind),
-            image: OnceCell::new(),
             tail: TailEntry {
                 version: event.version,
                 event_id: Some(event.event_id),
@@ -643,7 +636,7 @@ fn index(generation: Generation) -> Option<usize> {
     usize::try_from(generation.get().checked_sub(1)?).ok()
 }
 
-fn check_event(truth: &Truth, event: &StoredEvent) -> Result<(), Violation> {
+fn check_event(truth: &Truth, event: &StoredEvent, says: &Fact) -> Result<(), Violation> {
     let broken = |what: &str| {
         Err(Violation::new(
             "I1",
@@ -656,10 +649,7 @@ fn check_event(truth: &Truth, event: &StoredEvent) -> Result<(), Violation> {
     if truth.facts().iter().any(|fact| fact.event_id == event.event_id) {
         return broken("its id is in the stream already");
     }
-    let says = Fact::of(event, Poison::No);
-    if let Some(says) = says
-        && truth.facts().iter().any(|fact| fact.body == says.body)
-    {
+    if truth.facts().iter().any(|fact| fact.body == says.body) {
         return broken("the same fact is in the stream under another id");
     }
     let latest: Option<Timestamp> = truth.facts().last().map(|fact| fact.recorded_at);

@@ -146,7 +146,8 @@ impl World {
         std::iter::once(registration(patient))
             .chain((1..=check_ins).map(|minute| checkin(patient, minute)))
             .map(|draft| {
-                let event = draft.place(&id, previous.0, previous.1, draft.occurred_at);
+                let placed = draft.place(&id, previous.0, previous.1, draft.occurred_at);
+                let event = placed.unwrap();
                 previous = (event.version, event.hash);
                 let image = event_log::item::to_item(&event).unwrap();
                 serde_json::json!({
