@@ -8,7 +8,9 @@
 
 use std::cmp::Ordering;
 
-use domain::{CheckinRow, Generation, ListingShard, Patient, PatientId, PatientState, StreamVersion};
+use domain::{
+    CheckinRow, Generation, ListingShard, Patient, PatientId, PatientState, StreamVersion, Timestamp,
+};
 
 use crate::merge::{Merge, ShardedIndex};
 use crate::store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange};
@@ -29,6 +31,8 @@ pub struct PatientSummary {
     pub patient: Patient,
     /// The version that this is the state of.
     pub version: StreamVersion,
+    /// Set while the event after that version can't be applied: since when. What happened later is not in here.
+    pub quarantined_since: Option<Timestamp>,
 }
 
 /// One page of a longer list.
@@ -59,6 +63,8 @@ pub struct CheckinsQuery {
 pub struct CheckinListing {
     /// The version that the list is as of: what to pin the rest of the walk to.
     pub version: StreamVersion,
+    /// As [`PatientSummary::quarantined_since`], at the moment of the query, whatever the list is as of.
+    pub quarantined_since: Option<Timestamp>,
     /// The page.
     pub page: Listing<CheckinRow, RowKey>,
 }
@@ -228,8 +234,8 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
     ) -> Result<CheckinListing, PatientError> {
         // The summary first: see the module's description.
         let at_least = query.at_least.max(query.pinned.unwrap_or(StreamVersion::EMPTY));
-        let applied = self.patient(id, at_least).await?.version;
-        let version = query.pinned.unwrap_or(applied);
+        let summary = self.patient(id, at_least).await?;
+        let version = query.pinned.unwrap_or(summary.version);
 
         let wanted = query.limit.and_one_more();
         let mut range = query.range;
@@ -250,6 +256,7 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
         }
         Ok(CheckinListing {
             version,
+            quarantined_since: summary.quarantined_since,
             page: Listing::of(found, query.limit, RowKey::of),
         })
     }
@@ -293,6 +300,7 @@ impl PatientSummary {
             id,
             patient: state.patient?,
             version: state.applied,
+            quarantined_since: state.quarantine.map(|mark| mark.since),
         })
     }
 }
