@@ -13,7 +13,9 @@ use domain::{
 };
 
 use crate::merge::{Merge, ShardedIndex};
-use crate::store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange};
+use crate::store::{
+    Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange, StoredState,
+};
 
 /// Most rows in one read: some 200 KB, well below the 1 MB at which DynamoDB ends a page.
 const MOST_ROWS_PER_READ: u16 = 1_000;
@@ -122,7 +124,8 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
             .store
             .states(self.generation, std::slice::from_ref(id), consistency)
             .await?;
-        let state = states.pop().flatten().unwrap_or_default();
+        let stored = states.pop().unwrap_or(Ok(None));
+        let state = stored.map_err(ReadModelUnavailable::from)?.unwrap_or_default();
         if state.applied < at_least {
             return Err(PatientError::NotYet { wanted: at_least });
         }
@@ -144,50 +147,22 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
         while found.len() < wanted {
             let missing = wanted - found.len();
             let candidates = ids.take(missing).await?;
-            let states = self.states_to_list(&candidates).await?;
+            let states = self
+                .store
+                .states(self.generation, &candidates, Consistency::Eventual)
+                .await?;
             let at_end = candidates.len() < missing;
             found.extend(
                 candidates
                     .into_iter()
                     .zip(states)
-                    .filter_map(|(id, state)| PatientSummary::new(id, state?)),
+                    .filter_map(|(id, stored)| PatientSummary::to_list(id, stored)),
             );
             if at_end {
                 break;
             }
         }
         Ok(Listing::of(found, limit, |last| last.id.clone()))
-    }
-
-    /// The states of these patients. A malformed one counts as none: it does not keep the others from being listed.
-    /// (Asked for by itself, such a patient is an error.)
-    async fn states_to_list(
-        &self,
-        patients: &[PatientId],
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
-        let read = async |patients| {
-            let states = self
-                .store
-                .states(self.generation, patients, Consistency::Eventual);
-            states.await
-        };
-        match read(patients).await {
-            Err(error) if error.is_malformed() => {}
-            result => return result,
-        }
-        // Which of them it is, only reading each by itself tells.
-        let mut states = Vec::with_capacity(patients.len());
-        for patient in patients {
-            match read(std::slice::from_ref(patient)).await {
-                Ok(mut state) => states.push(state.pop().flatten()),
-                Err(error) if error.is_malformed() => {
-                    tracing::error!("a patient is not listed: the stored summary is malformed");
-                    states.push(None);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(states)
     }
 
     /// Registered patients, the one who checked in last first, those who never did at the end, after the place
@@ -302,6 +277,18 @@ impl PatientSummary {
             version: state.applied,
             quarantined_since: state.quarantine.map(|mark| mark.since),
         })
+    }
+
+    /// A malformed summary does not keep the other patients from being listed. (Asked for by itself, such a
+    /// patient is an error.)
+    fn to_list(id: PatientId, stored: StoredState) -> Option<PatientSummary> {
+        match stored {
+            Ok(state) => PatientSummary::new(id, state?),
+            Err(malformed) => {
+                malformed.log_not_listed();
+                None
+            }
+        }
     }
 }
 
