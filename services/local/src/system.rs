@@ -318,7 +318,7 @@ impl System {
         self.tasks.check_ins = begin(&self.checkin, "checkin-tick", options.every);
         self.tasks.reconciles = begin(&self.reconciler, "reconcile-tick", options.reconcile_every);
         let sources = status::Sources {
-            events: self.dynamodb.appended_events(),
+            events: self.dynamodb.event_counter(),
             read_model: ReadModelTable::new(self.dynamodb.client(), READ_MODEL_TABLE),
             mapping: self.progress.clone(),
         };
