@@ -12,13 +12,13 @@ use crate::item::{Control, Progress};
 #[error("the read model is unavailable")]
 pub struct ReadModelUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// A patient's stored summary is none: somebody edited it, say. The projection replaces it when the patient has an
-/// event to apply. What is wrong with it is not told, as that would quote patient data.
+/// A patient's stored summary can't be decoded: somebody edited it, say. The projection replaces it when the patient
+/// has an event to apply. What is wrong with it is not told, as that would quote patient data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the patient's stored summary is malformed")]
 pub struct MalformedSummary;
 
-/// What is stored of a patient: the state, or none.
+/// What is stored of a patient: the state, if there is one, unless it can't be decoded.
 pub type StoredState = Result<Option<PatientState>, MalformedSummary>;
 
 impl MalformedSummary {
