@@ -18,7 +18,7 @@ use projection::{
 };
 use read_model::{
     Consistency, Control, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
-    RowRange, item,
+    RowRange, StoredState, item,
 };
 
 use crate::people::{people, place_of};
@@ -673,7 +673,7 @@ impl ReadModelStore for Stores<'_> {
         generation: Generation,
         patients: &[PatientId],
         consistency: Consistency,
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+    ) -> Result<Vec<StoredState>, ReadModelUnavailable> {
         self.read(
             match consistency {
                 Consistency::Strong => "read states",
@@ -697,6 +697,7 @@ impl ReadModelStore for Stores<'_> {
             |states| shown_states(generation, patients, states),
         )
         .await
+        .map(|states| states.into_iter().map(Ok).collect())
         .map_err(read_model_unavailable)
     }
 
