@@ -117,8 +117,11 @@ impl<R: ReadModelStore> Compare<'_, R> {
         generation: Generation,
         patients: &[PatientId],
     ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
-        self.read_model
+        let states = self
+            .read_model
             .states(generation, patients, Consistency::Strong)
-            .await
+            .await?;
+        // Of one whose summary is malformed nothing is shown.
+        Ok(states.into_iter().map(Result::unwrap_or_default).collect())
     }
 }

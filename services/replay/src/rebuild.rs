@@ -289,7 +289,10 @@ impl<T: Tables> Rebuild<'_, T> {
             Finding::BrokenLink {
                 patient_id, applied, ..
             } => *applied && !self.accepted.contains(patient_id),
-            Finding::Differs { .. } | Finding::NoEvents { .. } | Finding::NotListed { .. } => true,
+            Finding::Differs { .. }
+            | Finding::NoEvents { .. }
+            | Finding::Unreadable { .. }
+            | Finding::NotListed { .. } => true,
         };
         let before = verified.findings.len();
         verified.findings.retain(refuses);

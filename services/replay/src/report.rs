@@ -227,6 +227,7 @@ pub(crate) fn verified(mut verified: Verified, values: bool) -> Answer {
             Finding::Differs { .. }
             | Finding::BrokenLink { .. }
             | Finding::NoEvents { .. }
+            | Finding::Unreadable { .. }
             | Finding::NotListed { .. } => drop(writeln!(text, "{finding}")),
         }
     }

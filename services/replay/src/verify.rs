@@ -13,7 +13,7 @@ use domain::{
 };
 use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use read_model::{Consistency, ReadModelStore, ReadModelUnavailable, RowKey, RowRange};
+use read_model::{Consistency, ReadModelStore, ReadModelUnavailable, RowKey, RowRange, StoredState};
 use serde::Serialize;
 
 use crate::difference::{Account, Difference};
@@ -60,6 +60,12 @@ pub enum Finding {
         /// Who.
         patient_id: PatientId,
     },
+    /// What is stored of a patient can't be read, so nobody sees it. It is made anew with the patient's next event, by a
+    /// full reconcile or a rebuild.
+    Unreadable {
+        /// Who.
+        patient_id: PatientId,
+    },
     /// A patient is missing in the list of patients.
     NotListed {
         /// Who.
@@ -100,6 +106,7 @@ impl std::fmt::Display for Finding {
             Finding::NoEvents { patient_id } => {
                 write!(f, "{patient_id}: in the read model, and without any event")
             }
+            Finding::Unreadable { patient_id } => write!(f, "{patient_id}: the stored summary can't be read"),
             Finding::NotListed { patient_id } => write!(f, "{patient_id}: missing in the list of patients"),
         }
     }
@@ -237,7 +244,7 @@ impl<T: Tables> Verify<'_, T> {
         if empty {
             verified.patients = 0;
             let states = self.states(std::slice::from_ref(patient)).await?;
-            if states.into_iter().flatten().next().is_some() {
+            if states.into_iter().any(|state| state != Ok(None)) {
                 let patient_id = patient.clone();
                 verified.findings.clear();
                 verified.wrong = 0;
@@ -270,7 +277,7 @@ impl<T: Tables> Verify<'_, T> {
         // The events were read before, so whoever is behind them really is.
         let states = self.states(&patients).await?;
         let compared: Vec<Result<Verified, VerifyError>> = stream::iter(streams.into_iter().zip(states))
-            .map(|(stream, state)| self.compare(stream, state.unwrap_or_default()))
+            .map(|(stream, state)| self.compare(stream, state))
             .buffer_unordered(self.concurrency.max(1))
             .collect()
             .await;
@@ -280,23 +287,26 @@ impl<T: Tables> Verify<'_, T> {
         )
     }
 
-    async fn states(
-        &self,
-        patients: &[PatientId],
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+    async fn states(&self, patients: &[PatientId]) -> Result<Vec<StoredState>, ReadModelUnavailable> {
         let read_model = self.tables.read_model();
         read_model
             .states(self.generation, patients, Consistency::Strong)
             .await
     }
 
-    async fn compare(&self, stream: WholeStream, state: PatientState) -> Result<Verified, VerifyError> {
+    async fn compare(&self, stream: WholeStream, state: StoredState) -> Result<Verified, VerifyError> {
         let WholeStream { patient, entries } = stream;
         let mut verified = Verified {
             patients: 1,
             events: u64::try_from(entries.len()).unwrap_or(u64::MAX),
             ..Verified::nothing(self.generation)
         };
+        let state = state.unwrap_or_else(|_| {
+            let patient_id = patient.clone();
+            verified.find(Finding::Unreadable { patient_id });
+            None
+        });
+        let state = state.unwrap_or_default();
         let mut chain = HashChain::GENESIS;
         entries.iter().for_each(|entry| chain.follow(entry));
         let head = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
@@ -376,7 +386,10 @@ impl<T: Tables> Verify<'_, T> {
             let patients: Vec<PatientId> = std::mem::take(&mut unlisted).into_iter().collect();
             for chunk in patients.chunks(PAGE.into()) {
                 let states = self.states(chunk).await?;
-                let missing = chunk.iter().zip(states).filter(|(_, state)| state.is_some());
+                let missing = chunk
+                    .iter()
+                    .zip(states)
+                    .filter(|(_, state)| matches!(state, Ok(Some(_))));
                 unlisted.extend(missing.map(|(patient, _)| patient.clone()));
             }
             if unlisted.is_empty() {

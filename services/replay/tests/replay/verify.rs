@@ -179,6 +179,21 @@ async fn patient_who_is_not_listed_is_found() {
 }
 
 #[tokio::test]
+async fn summary_that_cannot_be_read_is_found() {
+    let world = delivered().await;
+    let update = world.client.update_item().table_name(READ_MODEL_TABLE);
+    update
+        .key("pk", AttributeValue::S("g1#patient#p-2".to_owned()))
+        .key("sk", AttributeValue::S("summary".to_owned()))
+        .update_expression("SET applied = :many")
+        .expression_attribute_values(":many", AttributeValue::S("many".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(findings(&world).await, ["p-2: the stored summary can't be read"]);
+}
+
+#[tokio::test]
 async fn quarantined_patient_is_right_as_of_the_applied_version() {
     let world = world().await;
     world
