@@ -124,7 +124,8 @@ mod tests {
                 .map_or((StreamVersion::EMPTY, EventHash::GENESIS), |last| {
                     (last.version, last.hash)
                 });
-            events.push(draft.place(&patient, after, hash, draft.occurred_at));
+            let placed = draft.place(&patient, after, hash, draft.occurred_at);
+            events.push(placed.unwrap());
         }
         events
     }
