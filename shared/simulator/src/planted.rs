@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Bug {
     /// A state is put whatever the applied version is.
     StateWithoutCondition,
+    /// A state is put if it is newer than the stored one (`>`), rather than if it was made from that one (`=`).
+    NewerStateAccepted,
     /// The rows are put after the state that counts them.
     RowsAfterState,
     /// The state's count is increased in place, so what is delivered twice is counted twice.
@@ -16,12 +18,20 @@ pub enum Bug {
     EventWithoutCondition,
     /// An event has a new id at each attempt.
     RandomEventId,
+    /// Only the last event of a stream is compared with a fact, whatever came in between.
+    LookBackOfOne,
+    /// A fact whose version was taken gets the next one, though the event in the way may be the fact itself.
+    VersionBumpedOnConflict,
     /// The projector answers that all went well, whatever happened.
     SwallowedFailure,
     /// The projector names the record after the one that failed.
     WrongSequenceNumber,
     /// An event that can't be applied fails its batch again and again.
     PoisonFailsTheBatch,
+    /// An event that can't be applied is left out, and the next one applied.
+    PoisonSkipped,
+    /// A redrive applies the event that was in the way, and leaves the mark.
+    MarkNeverLifted,
     /// A patient is marked as quarantined before the message is on the queue.
     MarkBeforeMessage,
     /// A failure of the queue is ignored.
@@ -30,43 +40,57 @@ pub enum Bug {
     ReaderIgnoresApplied,
     /// A reader reads the rows before the summary.
     RowsReadBeforeSummary,
+    /// A reader takes the first page of rows for all of them.
+    FirstPageTakenForAll,
     /// A reader's rows come from the generation that is active by then.
     GenerationsMixed,
     /// A walk through check-ins does not stay at one version.
     CursorNotPinned,
     /// A generation is promoted as soon as it was begun.
     PromotedUnbuilt,
+    /// A replay takes the first page of the event table for all of it.
+    ScanNotPaged,
     /// Projection reads copies of the event table that may be old.
     OldEventsRead,
     /// The projector takes an event that does not follow what was applied.
     GapIgnored,
     /// A sweep begins exactly where the last one ended.
     SweepWithoutOverlap,
+    /// A sweep is remembered by when it ended, rather than by when it began.
+    SweptToItsEnd,
     /// A walk through the patients begins each page with the last one of the page before.
     PageRepeatsLast,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 27] = [
         Bug::StateWithoutCondition,
+        Bug::NewerStateAccepted,
         Bug::RowsAfterState,
         Bug::CountAddedTwice,
         Bug::EventWithoutCondition,
         Bug::RandomEventId,
+        Bug::LookBackOfOne,
+        Bug::VersionBumpedOnConflict,
         Bug::SwallowedFailure,
         Bug::WrongSequenceNumber,
         Bug::PoisonFailsTheBatch,
+        Bug::PoisonSkipped,
+        Bug::MarkNeverLifted,
         Bug::MarkBeforeMessage,
         Bug::LostMessage,
         Bug::ReaderIgnoresApplied,
         Bug::RowsReadBeforeSummary,
+        Bug::FirstPageTakenForAll,
         Bug::GenerationsMixed,
         Bug::CursorNotPinned,
         Bug::PromotedUnbuilt,
+        Bug::ScanNotPaged,
         Bug::OldEventsRead,
         Bug::GapIgnored,
         Bug::SweepWithoutOverlap,
+        Bug::SweptToItsEnd,
         Bug::PageRepeatsLast,
     ];
 }

@@ -25,6 +25,7 @@ use crate::people::{people, place_of};
 use crate::planted::Bug;
 use crate::replay_stores::Taken;
 use crate::tables::{Mailbox, Write, Written};
+use crate::time::clock;
 use crate::world::{Failed, Fate, World, lock};
 
 /// Most entries of a page of the event table.
@@ -262,6 +263,11 @@ impl AppendLog for Stores<'_> {
             |world| {
                 let stream = world.tables.streams.get(place(patient));
                 let rows = stream.into_iter().flat_map(|stream| stream.rows.iter().rev());
+                let limit = if world.planted(Bug::LookBackOfOne) {
+                    1
+                } else {
+                    limit
+                };
                 rows.map(|row| row.tail)
                     .filter(|entry| before.is_none_or(|before| entry.version < before))
                     .take(limit.into())
@@ -277,16 +283,39 @@ impl AppendLog for Stores<'_> {
     }
 
     async fn insert(&self, event: &StoredEvent) -> Result<(), InsertError> {
-        let mut event = Box::new(event.clone());
+        let mut inserted = Box::new(event.clone());
         if self.planted(Bug::RandomEventId) {
             let nonce = self.world().rng.below(usize::MAX).to_string();
-            event.event_id = domain::EventId::derive("random", &[&nonce]);
+            inserted.event_id = domain::EventId::derive("random", &[&nonce]);
         }
-        match self.write(Write::Event(event)).await {
+        let mut written = self.write(Write::Event(inserted)).await;
+        if self.planted(Bug::VersionBumpedOnConflict) && written == Ok(Written::Refused) {
+            written = self.write(Write::Event(self.with_next_version(event))).await;
+        }
+        match written {
             Ok(Written::Done) => Ok(()),
             Ok(Written::Refused) => Err(InsertError::Occupied),
             Err(failed) => Err(InsertError::Unavailable(failed.into())),
         }
+    }
+}
+
+impl Stores<'_> {
+    /// The event as if it had been placed at the end of its stream.
+    fn with_next_version(&self, event: &StoredEvent) -> Box<StoredEvent> {
+        let mut event = Box::new(event.clone());
+        let world = self.world();
+        let stream = world.tables.streams.get(place(&event.patient_id));
+        if let Some(last) = stream.and_then(|stream| stream.rows.last()) {
+            event.version = last.tail.version.next();
+            event.previous_hash = last.tail.hash.unwrap_or(event.previous_hash);
+            event.recorded_at = last
+                .tail
+                .recorded_at
+                .max(Some(event.recorded_at))
+                .unwrap_or(event.recorded_at);
+        }
+        event
     }
 }
 
@@ -355,7 +384,7 @@ impl EventLog for Stores<'_> {
                 // As DynamoDB does, a full page may name a place that nothing comes after.
                 let next = page
                     .last()
-                    .filter(|_| page.len() == LOG_PAGE)
+                    .filter(|_| page.len() == LOG_PAGE && !world.planted(Bug::ScanNotPaged))
                     .map(|last| LogPosition {
                         patient_id: last.patient_id.clone(),
                         version: last.version,
@@ -488,6 +517,20 @@ impl ProjectionStore for Stores<'_> {
                 state.applied = state.applied.max(there.applied);
             }
         }
+        if self.planted(Bug::PoisonSkipped)
+            && let Some(poison) = state.quarantine.take()
+        {
+            state.applied = poison.version;
+        }
+        if self.planted(Bug::MarkNeverLifted) {
+            let world = self.world();
+            let there = world
+                .tables
+                .view(generation, patient)
+                .and_then(|view| view.state());
+            let there = there.and_then(|there| there.quarantine.clone());
+            state.quarantine = state.quarantine.or(there);
+        }
         let mark = state.quarantine.clone();
         let write = Write::State {
             generation,
@@ -571,6 +614,11 @@ impl SweepStore for Stores<'_> {
         generation: Generation,
         began: Timestamp,
     ) -> Result<(), ProjectionUnavailable> {
+        let began = if self.planted(Bug::SweptToItsEnd) {
+            clock()
+        } else {
+            began
+        };
         self.write(Write::SweptTo { generation, began })
             .await
             .map(drop)
@@ -742,7 +790,7 @@ impl ReadModelStore for Stores<'_> {
                         .copied()
                         .collect()
                 };
-                let more = items.len() > limit;
+                let more = items.len() > limit && !world.planted(Bug::FirstPageTakenForAll);
                 items.truncate(limit);
                 Page { items, more }
             },

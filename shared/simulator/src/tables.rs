@@ -448,6 +448,7 @@ impl Tables {
         (step, indexed_at): (u32, u32),
     ) -> Result<Written, Violation> {
         let unconditional = self.planted(Bug::StateWithoutCondition) || self.planted(Bug::CountAddedTwice);
+        let newer_is_enough = self.planted(Bug::NewerStateAccepted);
         let rows_come_later = self.planted(Bug::RowsAfterState);
         let view = self
             .build_mut(generation)
@@ -455,10 +456,15 @@ impl Tables {
         let Some(view) = view else {
             return Ok(Written::Refused);
         };
-        if view.applied() != expected && !unconditional {
+        let before = view.applied();
+        let admitted = if newer_is_enough {
+            state.applied > before
+        } else {
+            before == expected || unconditional
+        };
+        if !admitted {
             return Ok(Written::Refused);
         }
-        let before = view.applied();
         view.states.push((step, state.clone()));
         // An index takes the changes of one item in their order.
         let indexed_at = view.indexed_at.last().copied().unwrap_or(0).max(indexed_at);
