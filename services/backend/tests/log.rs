@@ -86,7 +86,9 @@ async fn a_request_is_one_line_in_the_log_that_names_no_patient() {
 fn control() -> Item {
     let control = Control {
         active: Generation::FIRST,
+        active_since: None,
         building: None,
+        building_since: None,
         previous: None,
         latest: Generation::FIRST,
         cursor_key: CursorKey::new([7; 32]),
