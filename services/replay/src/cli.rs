@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use domain::{Generation, PatientId, Timestamp};
 use projection::ProjectionStore;
 use runtime::clock::system_clock;
@@ -101,9 +101,10 @@ enum Command {
     /// Show the generations, what they count, and what is not applied yet.
     Status,
     /// Try again what could not be applied.
+    #[command(group(ArgGroup::new("whom").required(true).args(["patient", "all"])))]
     Redrive {
         /// Only this patient.
-        #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+        #[arg(long)]
         patient: Option<PatientId>,
         /// All quarantined patients, and what the queues hold.
         #[arg(long)]

@@ -120,3 +120,93 @@ async fn beat(store: &impl LeaseStore, mut lease: Lease) -> LeaseError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct OneLease(Mutex<Option<Lease>>);
+
+    impl LeaseStore for OneLease {
+        async fn lease(&self) -> Result<Option<Lease>, ProjectionUnavailable> {
+            Ok(self.0.lock().unwrap().clone())
+        }
+
+        async fn put_lease(
+            &self,
+            expected: Option<&Lease>,
+            lease: &Lease,
+        ) -> Result<bool, ProjectionUnavailable> {
+            let mut held = self.0.lock().unwrap();
+            let as_expected = held.as_ref() == expected;
+            if as_expected {
+                *held = Some(lease.clone());
+            }
+            Ok(as_expected)
+        }
+
+        async fn end_lease(&self, holder: &str) -> Result<(), ProjectionUnavailable> {
+            self.0.lock().unwrap().take_if(|lease| lease.holder == holder);
+            Ok(())
+        }
+    }
+
+    fn lease(holder: &str) -> Lease {
+        Lease {
+            holder: holder.to_owned(),
+            command: "rebuild".to_owned(),
+            since: Timestamp::EARLIEST,
+            beat: 0,
+        }
+    }
+
+    async fn run(store: &OneLease, holder: &str, seconds: u64) -> Result<(), LeaseError> {
+        let command = tokio::time::sleep(Duration::from_secs(seconds));
+        alone(store, lease(holder), |_| (), command).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn second_command_is_refused_while_the_first_is_at_work() {
+        let store = OneLease::default();
+        let (first, second) = tokio::join!(run(&store, "first", 60), async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            run(&store, "second", 1).await
+        });
+        first.unwrap();
+        let error = second.unwrap_err();
+        let LeaseError::Held(held) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(held.holder, "first");
+        assert!(
+            error.to_string().starts_with("`replay rebuild` is at work since"),
+            "{error}"
+        );
+        run(&store, "third", 1).await.unwrap();
+        assert_eq!(store.lease().await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_of_a_command_that_was_killed_is_taken_over() {
+        let store = OneLease(Mutex::new(Some(lease("killed"))));
+        let began = tokio::time::Instant::now();
+        run(&store, "next", 0).await.unwrap();
+        assert!(began.elapsed() >= PATIENCE, "{:?}", began.elapsed());
+        assert!(began.elapsed() < 2 * PATIENCE, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn command_whose_lease_was_taken_over_ends() {
+        let store = OneLease::default();
+        let (slow, ()) = tokio::join!(run(&store, "slow", 60), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            *store.0.lock().unwrap() = Some(lease("other"));
+        });
+        assert!(matches!(slow, Err(LeaseError::Lost)), "{slow:?}");
+        let left = store.lease().await.unwrap().map(|lease| lease.holder);
+        assert_eq!(left.as_deref(), Some("other"));
+    }
+}

@@ -6,6 +6,7 @@
 //! How far each segment has come is kept, so that a rebuild which is cut short goes on where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{Generation, PatientId, StoredEntry, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
@@ -48,6 +49,8 @@ pub struct Rebuilt {
     pub patients: u64,
     /// How many events they have.
     pub events: u64,
+    /// How many events earlier runs, which were cut short, had read already, both passes together.
+    pub resumed: u64,
     /// Patients that stay behind, as they did before, at the event that can't be applied; those of segments that were
     /// finished earlier are not among them.
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
@@ -113,13 +116,14 @@ impl<T: Tables> Rebuild<'_, T> {
         let building = begin_building(self.tables.projection(), (self.clock)()).await?;
         let generation = building.generation;
         let mut quarantined = BTreeMap::new();
+        let resumed = AtomicU64::new(0);
         let verification = match self.tables.builds().verification(generation).await? {
             Some(verification) => verification,
             None => {
-                self.all_segments(|segment| self.apply(generation, segment, on_events))
+                self.all_segments(|segment| self.apply(generation, segment, &resumed, on_events))
                     .await?;
                 let parts = self
-                    .all_segments(|segment| self.verify(generation, segment, on_events))
+                    .all_segments(|segment| self.verify(generation, segment, &resumed, on_events))
                     .await?;
                 let verified = parts
                     .into_iter()
@@ -140,6 +144,7 @@ impl<T: Tables> Rebuild<'_, T> {
             generation,
             patients: verification.patients,
             events: verification.events,
+            resumed: resumed.into_inner(),
             quarantined,
         })
     }
@@ -179,9 +184,11 @@ impl<T: Tables> Rebuild<'_, T> {
         &self,
         generation: Generation,
         segment: Segment,
+        resumed: &AtomicU64,
         on_events: &(impl Fn(Pass, u64) + Sync),
     ) -> Result<(), RebuildError> {
         let mut checkpoint = self.checkpoint(generation, Pass::Apply, segment).await?;
+        resumed.fetch_add(checkpoint.events, Ordering::Relaxed);
         on_events(Pass::Apply, checkpoint.events);
         while !checkpoint.done {
             let page = self.tables.log().scan(segment, checkpoint.next.take()).await?;
@@ -220,9 +227,11 @@ impl<T: Tables> Rebuild<'_, T> {
         &self,
         generation: Generation,
         segment: Segment,
+        resumed: &AtomicU64,
         on_events: &(impl Fn(Pass, u64) + Sync),
     ) -> Result<Verified, RebuildError> {
         let mut checkpoint = self.checkpoint(generation, Pass::Verify, segment).await?;
+        resumed.fetch_add(checkpoint.events, Ordering::Relaxed);
         on_events(Pass::Verify, checkpoint.events);
         let mut verified = Verified {
             patients: checkpoint.patients,

@@ -103,6 +103,13 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
         "generation {} is active: {} events of {} patients in {seconds:.1} s",
         rebuilt.generation, rebuilt.events, rebuilt.patients
     );
+    if rebuilt.resumed > 0 {
+        let _ = write!(
+            text,
+            ", after {} reads of runs that were cut short",
+            rebuilt.resumed
+        );
+    }
     text.push_str(&quarantined(&rebuilt.quarantined));
     Answer::new(
         text,
@@ -111,6 +118,7 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
             "promoted": true,
             "patients": rebuilt.patients,
             "events": rebuilt.events,
+            "resumed": rebuilt.resumed,
             "quarantined": rebuilt.quarantined,
             "seconds": seconds,
         }),
@@ -193,6 +201,7 @@ pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
             "active": dry_run.active,
             "patients": rebuilt.patients,
             "events": rebuilt.events,
+            "resumed": rebuilt.resumed,
             "quarantined": rebuilt.quarantined,
             "changed": dry_run.changed,
             "changes": dry_run.changes,

@@ -26,6 +26,8 @@ pub(crate) struct Walk<'a, L> {
     segment: Segment,
     next: Option<LogPosition>,
     at_end: bool,
+    /// Whose stream was finished before the walk began. What was appended to it since is not a stream of its own.
+    finished: Option<PatientId>,
     /// A stream whose end was not seen yet.
     open: Option<WholeStream>,
 }
@@ -36,6 +38,7 @@ impl<'a, L: EventLog> Walk<'a, L> {
         Walk {
             log,
             segment,
+            finished: from.as_ref().map(|position| position.patient_id.clone()),
             next: from,
             at_end: false,
             open: None,
@@ -50,6 +53,9 @@ impl<'a, L: EventLog> Walk<'a, L> {
             self.at_end = self.next.is_none();
             let mut streams = Vec::new();
             for entry in page.entries {
+                if self.finished.as_ref() == Some(&entry.patient_id) {
+                    continue;
+                }
                 match &mut self.open {
                     Some(open) if open.patient == entry.patient_id => open.entries.push(entry),
                     open => {

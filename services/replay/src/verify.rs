@@ -26,6 +26,8 @@ const PAGE: u16 = 1_000;
 const EVENTS: u16 = 500;
 /// How many findings a report names; the others are only counted.
 pub const MAX_FINDINGS: usize = 100;
+/// How many fields a finding names in words.
+const FIELDS_SHOWN: usize = 8;
 /// How often, and how far apart, a listing is looked at before a patient counts as not listed: an index follows its
 /// table, commonly within a second.
 const LOOKS: u32 = 4;
@@ -95,13 +97,18 @@ impl std::fmt::Display for Finding {
             } => {
                 let fields: Vec<&str> = differences
                     .iter()
+                    .take(FIELDS_SHOWN)
                     .map(|difference| difference.field.as_str())
                     .collect();
                 write!(
                     f,
                     "{patient_id}: the read model at version {version} is not what the events say: {}",
                     fields.join(", ")
-                )
+                )?;
+                match differences.len().saturating_sub(FIELDS_SHOWN) {
+                    0 => Ok(()),
+                    more => write!(f, ", {more} more"),
+                }
             }
             Finding::NoEvents { patient_id } => {
                 write!(f, "{patient_id}: in the read model, and without any event")

@@ -19,6 +19,7 @@ use crate::planted::Bug;
 use crate::readers::{self, Question};
 use crate::stores::Stores;
 use crate::time::{at, clock};
+use crate::violation::Violation;
 
 /// How far apart firings of the schedule are, in milliseconds.
 const TICK_MILLIS: i64 = 60_000;
@@ -108,7 +109,13 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
     match rebuild.run(&|_, _| ()).await {
         Ok(_) if promotes => return End::Done,
         Ok(_) => {}
-        Err(error) => return End::of(refused(&error)),
+        Err(error) => {
+            if let RebuildError::Wrong { .. } = &error {
+                // Nobody changes an event in these worlds.
+                stores.world().violate(Violation::new("I8", error.to_string()));
+            }
+            return End::of(refused(&error));
+        }
     }
     let promote = Promote {
         tables: &stores,
@@ -128,7 +135,6 @@ fn refused(error: &RebuildError) -> bool {
         RebuildError::Begin(error) => begin_refused(error),
         RebuildError::Abandon(_) => true,
         RebuildError::Promotion(error) => promotion_refused(error),
-        // A generation that was just built from the events is what they say.
         RebuildError::Wrong { .. }
         | RebuildError::Log(_)
         | RebuildError::Store(_)

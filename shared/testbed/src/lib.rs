@@ -12,10 +12,10 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use domain::{
     Applied, CheckinId, CheckinRow, CorrelationId, EventDraft, EventHash, EventId, Generation,
-    PatientCheckedIn, PatientId, PatientRegistered, PatientState, StreamVersion, Timestamp,
+    PatientCheckedIn, PatientId, PatientRegistered, PatientState, StoredEvent, StreamVersion, Timestamp,
 };
 use embedded::{EVENT_TABLE, EmbeddedDynamoDb, READ_MODEL_TABLE};
 use event_log::{EventLog, EventTable};
@@ -69,6 +69,22 @@ fn draft(patient: &str, kind: &str, minute: i64, event: domain::Event) -> EventD
         causation_id: occasion,
         event,
     }
+}
+
+/// The events of a patient with check-ins at minutes 1 to `check_ins`.
+fn stream_of(patient: &str, check_ins: i64) -> Vec<StoredEvent> {
+    let id: PatientId = patient.parse().unwrap();
+    let mut previous = (StreamVersion::EMPTY, EventHash::GENESIS);
+    std::iter::once(registration(patient))
+        .chain((1..=check_ins).map(|minute| checkin(patient, minute)))
+        .map(|draft| {
+            let event = draft
+                .place(&id, previous.0, previous.1, draft.occurred_at)
+                .unwrap();
+            previous = (event.version, event.hash);
+            event
+        })
+        .collect()
 }
 
 /// Notices, in the order in which they were put.
@@ -143,28 +159,21 @@ impl World {
     /// The stream records of a patient with check-ins at minutes 1 to `check_ins`, whose events are in no table.
     #[must_use]
     pub fn images(&self, patient: &str, check_ins: i64) -> Vec<serde_json::Value> {
-        let id: PatientId = patient.parse().unwrap();
-        let mut previous = (StreamVersion::EMPTY, EventHash::GENESIS);
-        std::iter::once(registration(patient))
-            .chain((1..=check_ins).map(|minute| checkin(patient, minute)))
-            .map(|draft| {
-                let placed = draft.place(&id, previous.0, previous.1, draft.occurred_at);
-                let event = placed.unwrap();
-                previous = (event.version, event.hash);
-                let image = event_log::item::to_item(&event).unwrap();
-                serde_json::json!({
-                    "eventID": event.event_id,
-                    "eventName": "INSERT",
-                    "awsRegion": embedded::REGION,
-                    "dynamodb": {
-                        "Keys": { "patient_id": { "S": patient }, "version": { "N": event.version.to_string() } },
-                        "NewImage": image,
-                        "SequenceNumber": format!("{patient}:{}", event.version),
-                        "SizeBytes": 600,
-                    },
-                })
+        let record = |event: &StoredEvent| {
+            let image = event_log::item::to_item(event).unwrap();
+            serde_json::json!({
+                "eventID": event.event_id,
+                "eventName": "INSERT",
+                "awsRegion": embedded::REGION,
+                "dynamodb": {
+                    "Keys": { "patient_id": { "S": patient }, "version": { "N": event.version.to_string() } },
+                    "NewImage": image,
+                    "SequenceNumber": format!("{patient}:{}", event.version),
+                    "SizeBytes": 600,
+                },
             })
-            .collect()
+        };
+        stream_of(patient, check_ins).iter().map(record).collect()
     }
 
     /// A registered patient with check-ins at minutes 1 to `check_ins`.
@@ -172,6 +181,33 @@ impl World {
         self.register(patient).await;
         for minute in 1..=check_ins {
             self.check_in(patient, minute).await;
+        }
+    }
+
+    /// Where DynamoDB is, for programs that connect by themselves.
+    #[must_use]
+    pub fn endpoint_url(&self) -> String {
+        self.dynamodb.endpoint_url()
+    }
+
+    /// Registered patients with check-ins at minutes 1 to `check_ins`, written in batches, which is quicker than
+    /// appending.
+    pub async fn put_streams(&self, patients: &[String], check_ins: i64) {
+        for patient in patients {
+            let images: Vec<HashMap<String, AttributeValue>> = stream_of(patient, check_ins)
+                .iter()
+                .map(|event| event_log::item::to_item(event).unwrap().into())
+                .collect();
+            for some in images.chunks(25) {
+                let put = |image: &HashMap<String, AttributeValue>| {
+                    let put = PutRequest::builder().set_item(Some(image.clone())).build();
+                    WriteRequest::builder().put_request(put.unwrap()).build()
+                };
+                let requests = some.iter().map(put).collect();
+                let write = self.client.batch_write_item();
+                let answer = write.request_items(EVENT_TABLE, requests).send().await.unwrap();
+                assert!(answer.unprocessed_items.is_none_or(|left| left.is_empty()));
+            }
         }
     }
 
@@ -242,6 +278,17 @@ impl World {
     #[must_use]
     pub fn stream(&self, after: Option<&str>) -> Vec<serde_json::Value> {
         embedded::stream::records(self.dynamodb.database(), after, 10_000).unwrap()
+    }
+
+    /// Where the stream of the event table ends.
+    #[must_use]
+    pub fn last_sequence_number(&self) -> Option<String> {
+        let mut last = None;
+        while let Some(record) = self.stream(last.as_deref()).pop() {
+            let number = record["dynamodb"]["SequenceNumber"].as_str();
+            last = number.map(str::to_owned);
+        }
+        last
     }
 
     /// The control item.

@@ -367,6 +367,24 @@ async fn a_build_that_is_cut_short_again_and_again_reads_each_event_once() {
 }
 
 #[tokio::test]
+async fn events_appended_to_a_verified_stream_while_nobody_built_are_in_the_generation() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    let tables = Connected::new(&world).with_pages_of(1);
+    // All is applied, and about half of it verified.
+    read_until(&tables, 42 + 20).await;
+    for patient in ["p-1", "p-2", "p-3", "p-4"] {
+        world.check_in(patient, 1_001).await;
+    }
+    deliver(&world, &mut position).await;
+    rebuild(&world, 1).await.unwrap();
+    for patient in ["p-1", "p-2", "p-3", "p-4"] {
+        world.assert_complete(NEXT, patient).await;
+    }
+}
+
+#[tokio::test]
 async fn finished_segments_are_not_read_again() {
     let world = world().await;
     let tables = Connected::new(&world);

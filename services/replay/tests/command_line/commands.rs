@@ -1,0 +1,254 @@
+//! Each command: what it prints, what its JSON is, and its exit code.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Generation;
+use serde_json::json;
+use testbed::World;
+
+use crate::program::{Ran, run};
+
+async fn world() -> World {
+    let world = World::new().await;
+    for (patient, check_ins) in [("p-1", 7), ("p-2", 0), ("p-3", 30)] {
+        world.patient(patient, check_ins).await;
+    }
+    world
+}
+
+#[track_caller]
+fn check(ran: &Ran, code: i32, stdout: &str, stderr: &str) {
+    assert_eq!(ran.code, code, "{ran:?}");
+    assert!(ran.stdout.contains(stdout), "no {stdout:?} in {ran:?}");
+    assert!(ran.stderr.contains(stderr), "no {stderr:?} in {ran:?}");
+    assert!(
+        !ran.stdout.contains("Canary") && !ran.stderr.contains("Canary"),
+        "patient data: {ran:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn life_of_the_generations_from_the_command_line() {
+    let world = world().await;
+    check(
+        &run(&world, &["verify"]).await,
+        1,
+        "",
+        "nothing was projected yet",
+    );
+    check(
+        &run(&world, &["promote"]).await,
+        1,
+        "",
+        "no generation is being built",
+    );
+    check(
+        &run(&world, &["rollback"]).await,
+        1,
+        "",
+        "no generation to roll back to",
+    );
+
+    let built = run(&world, &["rebuild"]).await;
+    check(
+        &built,
+        0,
+        "generation g2 is active: 40 events of 3 patients in",
+        "",
+    );
+    let verified = run(&world, &["verify"]).await;
+    check(
+        &verified,
+        0,
+        "generation g2 is what the events say: 40 events of 3 patients, 37 check-ins",
+        "",
+    );
+    let verified = run(&world, &["verify", "--json", "--patient", "p-3"])
+        .await
+        .json();
+    assert_eq!(
+        (&verified["events"], &verified["findings"]),
+        (&json!(31), &json!([]))
+    );
+    check(
+        &run(&world, &["verify", "--patient", "p-9"]).await,
+        1,
+        "",
+        "there is no event of p-9",
+    );
+
+    let dry = run(&world, &["rebuild", "--dry-run", "--json"]).await.json();
+    assert_eq!((&dry["generation"], &dry["promoted"]), (&json!(3), &json!(false)));
+    // The first generation was empty, and is not the active one.
+    assert_eq!((&dry["active"], &dry["changed"]), (&json!(2), &json!(0)));
+    let status = run(&world, &["status", "--json"]).await.json();
+    let roles: Vec<_> = status["generations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| &line["role"])
+        .collect();
+    assert_eq!(roles, ["active", "verified", "previous"]);
+    check(
+        &run(&world, &["rollback"]).await,
+        1,
+        "",
+        "generation g3 is being built",
+    );
+    check(
+        &run(&world, &["promote"]).await,
+        0,
+        "generation g3 is active, in place of g2",
+        "",
+    );
+    check(
+        &run(&world, &["rollback"]).await,
+        0,
+        "generation g2 is active, in place of g3",
+        "",
+    );
+    check(
+        &run(&world, &["prune"]).await,
+        1,
+        "",
+        "g2 was promoted a moment ago: prune in",
+    );
+    let refused = run(&world, &["prune", "--json"]).await;
+    check(&refused, 1, "", "a moment ago");
+    assert!(refused.json()["error"].as_str().unwrap().contains("a moment ago"));
+    world.assert_complete(Generation::new(2), "p-3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_patient_and_version_of_an_edited_event() {
+    let world = world().await;
+    check(&run(&world, &["rebuild"]).await, 0, "is active", "");
+    let name = AttributeValue::M([("name".to_owned(), AttributeValue::S("Canary Other".to_owned()))].into());
+    world.edit("p-3", 1, "data", name).await;
+    let expected = "p-3: the hash chain is broken at event 1: edited";
+    check(&run(&world, &["verify"]).await, 3, expected, "");
+    check(
+        &run(&world, &["verify", "--patient", "p-3"]).await,
+        3,
+        expected,
+        "",
+    );
+    check(
+        &run(&world, &["verify", "--patient", "p-1"]).await,
+        0,
+        "is what the events say",
+        "",
+    );
+    let verified = run(&world, &["verify", "--json"]).await;
+    check(&verified, 3, "", "");
+    let findings = &verified.json()["findings"];
+    let broken =
+        json!({"kind": "brokenLink", "patientId": "p-3", "version": 1, "how": "edited", "applied": true});
+    assert!(findings.as_array().unwrap().contains(&broken), "{findings}");
+    let differs =
+        json!({"kind": "differs", "patientId": "p-3", "version": 31, "differences": [{"field": "name"}]});
+    assert!(findings.as_array().unwrap().contains(&differs), "{findings}");
+    let shown = run(&world, &["verify", "--values"]).await;
+    assert!(
+        shown.stdout.contains("name (Canary p-3 instead of Canary Other)"),
+        "{shown:?}"
+    );
+
+    check(&run(&world, &["rebuild"]).await, 1, "", expected);
+    let accepted = run(&world, &["rebuild", "--accept-broken-chain", "p-3"]).await;
+    check(&accepted, 0, "is active", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redrive_and_tail_say_what_they_found() {
+    let world = world().await;
+    world
+        .edit("p-3", 9, "schema_version", AttributeValue::N("99".to_owned()))
+        .await;
+    check(
+        &run(&world, &["rebuild"]).await,
+        0,
+        "quarantined: p-3 at event 9",
+        "",
+    );
+    let redriven = run(&world, &["redrive", "--all"]).await;
+    check(
+        &redriven,
+        0,
+        "1 quarantined patients tried again, 0 events applied",
+        "",
+    );
+    world
+        .edit("p-3", 9, "schema_version", AttributeValue::N("1".to_owned()))
+        .await;
+    let redriven = run(&world, &["redrive", "--patient", "p-3", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (&redriven["events"], &redriven["quarantined"]),
+        (&json!(23), &json!({}))
+    );
+    world.assert_complete(Generation::new(2), "p-3").await;
+    check(&run(&world, &["redrive"]).await, 2, "", "--all");
+
+    let tail = run(&world, &["tail", "--once", "--from", "2020-01-01T00:00:00Z"]).await;
+    assert_eq!(tail.stdout.lines().count(), 40, "{tail:?}");
+    check(&tail, 0, " p-3 31 PatientCheckedIn ", "");
+    let tail = run(
+        &world,
+        &["tail", "--once", "--json", "--from", "2020-01-01T00:00:00Z"],
+    )
+    .await;
+    let first: serde_json::Value = serde_json::from_str(tail.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(first["eventType"], "PatientRegistered");
+    check(&run(&world, &["tail", "--once"]).await, 0, "", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebuild_that_was_killed_is_gone_on_with() {
+    let world = world().await;
+    // As one leaves it that was killed: the lease, and a generation that is being built.
+    let first = run(&world, &["rebuild", "--dry-run"]).await;
+    check(&first, 0, "g2 is built and verified", "");
+    let put = world.client.put_item().table_name(embedded::READ_MODEL_TABLE);
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    put.item("pk", text("replay"))
+        .item("sk", text("lease"))
+        .item("holder", text("killed"))
+        .item("command", text("rebuild"))
+        .item("since", text("2026-11-24T09:30:00.000Z"))
+        .item("beat", AttributeValue::N("3".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let status = run(&world, &["status"]).await;
+    check(
+        &status,
+        0,
+        "`replay rebuild` is at work, since 2026-11-24T09:30:00.000Z",
+        "",
+    );
+    let next = run(&world, &["rebuild"]).await;
+    check(
+        &next,
+        0,
+        "generation g2 is active",
+        "looking whether it is still at work",
+    );
+    let status = run(&world, &["status"]).await;
+    assert!(!status.stdout.contains("at work"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_address_is_said_to_be_unreachable() {
+    let world = World::new().await;
+    let endpoint = world.endpoint_url();
+    drop(world);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["status", "--endpoint-url", &endpoint])
+        .output()
+        .unwrap();
+    let ran = Ran::from(output);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+    assert!(ran.stderr.starts_with("replay: "), "{ran:?}");
+}
