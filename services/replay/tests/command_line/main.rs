@@ -9,5 +9,5 @@
 )]
 
 mod commands;
-mod program;
 mod kills;
+mod program;
