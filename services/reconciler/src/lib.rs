@@ -11,7 +11,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use projection::{ProjectionTable, SqsQuarantineQueue};
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
-use runtime::{BoxError, ProjectionConfig, clock, telemetry};
+use runtime::{BoxError, ProjectionConfig, clock, metrics, telemetry};
 
 pub use reconciler::{Reconciler, ReconcilerError, Request, Summary};
 
@@ -31,7 +31,9 @@ pub async fn run() -> Result<(), BoxError> {
         clock: clock::system_clock,
     };
     let handle = |event: LambdaEvent<Request>| async move {
-        reconciler.handle(event.payload).await.map_err(BoxError::from)
+        let summary = reconciler.handle(event.payload).await?;
+        metrics::emit("reconciler", clock::system_clock(), &summary.metrics());
+        Ok::<_, BoxError>(summary)
     };
     // Boxed, or the compiler gives up on how deep futures are nested in each other.
     Box::pin(lambda_runtime::run(service_fn(handle))).await

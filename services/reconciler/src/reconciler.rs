@@ -7,6 +7,7 @@ use projection::{
     SWEEP_OVERLAP_MILLIS, SweepStore, current,
 };
 use runtime::clock::Clock;
+use runtime::metrics::{Metric, Unit};
 use runtime::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,23 @@ pub struct Summary {
     pub events: u64,
     /// Quarantined patients.
     pub quarantined: u64,
+    /// How long ago the oldest event was recorded that was not applied yet, in milliseconds; 0 if there was none. It is
+    /// how far the projection was behind what it should have done by itself.
+    pub lag_millis: u64,
+}
+
+impl Summary {
+    /// What operators watch.
+    #[must_use]
+    pub fn metrics(&self) -> [Metric; 4] {
+        let metric = |name, unit, value| Metric { name, unit, value };
+        [
+            metric("PatientsBehind", Unit::Count, self.behind),
+            metric("EventsReconciled", Unit::Count, self.events),
+            metric("PatientsQuarantined", Unit::Count, self.quarantined),
+            metric("ReconcileLag", Unit::Milliseconds, self.lag_millis),
+        ]
+    }
 }
 
 /// Why it did not finish. Invoke it again: it begins where the last one that finished did.
@@ -102,6 +120,9 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             behind: reconciled.behind,
             events: reconciled.events,
             quarantined: count(reconciled.quarantined.len()),
+            lag_millis: reconciled.oldest.map_or(0, |oldest| {
+                u64::try_from(began.millis_since(oldest)).unwrap_or_default()
+            }),
         };
         tracing::info!(
             generation = generation.get(),
@@ -110,6 +131,7 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             behind = summary.behind,
             repaired_events = summary.events,
             quarantined = summary.quarantined,
+            lag_millis = summary.lag_millis,
             failed = reconciled.failed.len(),
             "reconciled"
         );

@@ -41,7 +41,7 @@ async fn patients_of_whom_every_record_was_lost_are_found() {
     world.assert_complete(LIVE, "p-1").await;
     world.assert_complete(LIVE, "p-2").await;
     let again = reconcile(&world).await;
-    assert_eq!((again.behind, again.events), (0, 0));
+    assert_eq!((again.behind, again.events, again.lag_millis), (0, 0, 0));
 }
 
 #[tokio::test]
@@ -59,9 +59,18 @@ async fn the_cost_grows_with_what_was_recorded_since_the_last_time() {
             patients: 1,
             behind: 1,
             events: 1,
-            quarantined: 0
+            quarantined: 0,
+            lag_millis: 60_000
         }
     );
+    let metrics = summary.metrics().map(|metric| (metric.name, metric.value));
+    let expected = [
+        ("PatientsBehind", 1),
+        ("EventsReconciled", 1),
+        ("PatientsQuarantined", 0),
+        ("ReconcileLag", 60_000),
+    ];
+    assert_eq!(metrics, expected);
     let full = reconciler(&world).handle(Request { full: true }).await.unwrap();
     assert!(full.patients >= 3, "{full:?}");
 }

@@ -18,6 +18,7 @@ use crate::lease::{self, Lease, LeaseStore};
 use crate::promote::Promote;
 use crate::prune::Prune;
 use crate::rebuild::Rebuild;
+use crate::reconcile::reconcile;
 use crate::redrive::Redrive;
 use crate::report::{Answer, DryRun};
 use crate::roll_back::RollBack;
@@ -110,6 +111,12 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Find the patients of whom the stream lost something, and repair them, as the reconciler does on its schedule.
+    Reconcile {
+        /// Compare everything that was ever recorded, instead of what was recorded since the last time.
+        #[arg(long)]
+        full: bool,
+    },
     /// Follow the events of all patients as they are recorded; keys only, no patient data.
     Tail {
         /// From this time on, such as 2026-11-24T09:30:00Z; without it, from now on.
@@ -129,7 +136,11 @@ impl Command {
             Command::Promote => Some("promote"),
             Command::Rollback => Some("rollback"),
             Command::Prune { .. } => Some("prune"),
-            Command::Verify { .. } | Command::Status | Command::Redrive { .. } | Command::Tail { .. } => None,
+            Command::Verify { .. }
+            | Command::Status
+            | Command::Redrive { .. }
+            | Command::Reconcile { .. }
+            | Command::Tail { .. } => None,
         }
     }
 }
@@ -236,6 +247,10 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
             Ok(report::status(&status))
         }
         Command::Redrive { patient, .. } => redrive(connection, patient.as_ref()).await,
+        Command::Reconcile { full } => {
+            let summary = reconcile(connection, full, CONCURRENCY).await;
+            Ok(report::reconciled(&summary.map_err(|error| chain(&error))?))
+        }
         Command::Tail { from, once } => tail(connection, from, once, json).await,
     }
 }

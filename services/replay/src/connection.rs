@@ -56,7 +56,7 @@ pub(crate) struct Connection {
     pub(crate) store: ProjectionTable,
     pub(crate) read_model: ReadModelTable,
     pub(crate) replay: ReplayTable,
-    queue: Queue,
+    pub(crate) queue: Queue,
     quarantined: Option<SqsLetters>,
     given_up: Option<SqsLetters>,
 }

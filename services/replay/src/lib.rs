@@ -16,6 +16,7 @@ mod promote;
 mod promotion;
 mod prune;
 mod rebuild;
+mod reconcile;
 mod redrive;
 mod replay_table;
 mod report;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use domain::{Generation, PatientId, StreamVersion};
+use reconciler::Summary;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -305,6 +306,15 @@ pub(crate) fn redriven(redriven: &Redriven) -> Answer {
         code,
         ..Answer::new(text, redriven)
     }
+}
+
+/// A reconcile.
+pub(crate) fn reconciled(summary: &Summary) -> Answer {
+    let text = format!(
+        "{} patients compared, {} of them were behind, {} events applied, {} quarantined",
+        summary.patients, summary.behind, summary.events, summary.quarantined
+    );
+    Answer::new(text, summary)
 }
 
 /// One event of a tail.

@@ -52,6 +52,8 @@ pub struct Reconciled {
     pub behind: u64,
     /// How many events were applied to those.
     pub events: u64,
+    /// When the oldest event was recorded that was not applied yet, of those that a sweep met.
+    pub oldest: Option<Timestamp>,
     /// Those that still lag, since the event at this version can't be applied.
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
     /// Those that still lag for another reason: reconcile them again.
@@ -88,10 +90,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
         let mut next = None;
         loop {
             let page = self.log.recorded_since(shard, from, next).await?;
-            let mut recorded: BTreeMap<PatientId, StreamVersion> = BTreeMap::new();
+            let mut recorded: BTreeMap<PatientId, Recorded> = BTreeMap::new();
             for entry in page.entries {
-                let head = recorded.entry(entry.patient_id).or_default();
-                *head = entry.version.max(*head);
+                let of = recorded.entry(entry.patient_id).or_default();
+                of.head = entry.version.max(of.head);
+                of.events.push((entry.version, entry.recorded_at));
             }
             reconciled = reconciled.plus(self.to(recorded.into_iter().collect()).await?);
             next = page.next;
@@ -108,7 +111,11 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
     pub async fn to_heads(&self, patients: &[PatientId]) -> Result<Reconciled, ReconcileError> {
         let reads = patients
             .iter()
-            .map(|patient| async move { Ok((patient.clone(), self.log.head(patient).await?)) })
+            .map(|patient| async move {
+                let head = self.log.head(patient).await?;
+                let events = Vec::new();
+                Ok((patient.clone(), Recorded { head, events }))
+            })
             .collect();
         let heads: Result<_, LogUnavailable> =
             all_at_once(self.concurrency, reads).await.into_iter().collect();
@@ -116,17 +123,19 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
     }
 
     /// Moves each patient to this version, where it lags.
-    async fn to(&self, recorded: Vec<(PatientId, StreamVersion)>) -> Result<Reconciled, ReconcileError> {
+    async fn to(&self, recorded: Vec<(PatientId, Recorded)>) -> Result<Reconciled, ReconcileError> {
         let mut reconciled = Reconciled::default();
         for chunk in recorded.chunks(CHUNK) {
             let patients: Vec<PatientId> = chunk.iter().map(|(patient, _)| patient.clone()).collect();
             let states = self.store.states(self.generation, &patients).await?;
             let mut behind = Hints::default();
-            for ((patient, head), state) in chunk.iter().zip(states) {
+            for ((patient, recorded), state) in chunk.iter().zip(states) {
                 reconciled.patients += 1;
-                if state.map_or(StreamVersion::EMPTY, |state| state.applied) < *head {
+                let applied = state.map_or(StreamVersion::EMPTY, |state| state.applied);
+                if applied < recorded.head {
                     reconciled.behind += 1;
-                    behind.add_head(patient.clone(), *head);
+                    reconciled.oldest = earlier(reconciled.oldest, recorded.oldest_after(applied));
+                    behind.add_head(patient.clone(), recorded.head);
                 }
             }
             self.repair(&behind, &mut reconciled).await;
@@ -156,11 +165,32 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
     }
 }
 
+/// What is known to be recorded of one patient.
+#[derive(Debug, Default)]
+struct Recorded {
+    /// At least this version exists.
+    head: StreamVersion,
+    /// Some events, and when they were recorded.
+    events: Vec<(StreamVersion, Timestamp)>,
+}
+
+impl Recorded {
+    fn oldest_after(&self, applied: StreamVersion) -> Option<Timestamp> {
+        let later = self.events.iter().filter(|(version, _)| *version > applied);
+        later.map(|(_, recorded_at)| *recorded_at).min()
+    }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
 impl Reconciled {
     fn plus(mut self, other: Reconciled) -> Reconciled {
         self.patients += other.patients;
         self.behind += other.behind;
         self.events += other.events;
+        self.oldest = earlier(self.oldest, other.oldest);
         self.quarantined.extend(other.quarantined);
         self.failed.extend(other.failed);
         self

@@ -6,6 +6,7 @@
 //! | `control` | `control` | [`Control`]: which generations there are |
 //! | `g1#progress` | `progress` | [`Progress`] |
 //! | `g1#sweep` | `sweep` | [`Sweep`] |
+//! | `g1#build` | … | how far a replay has come; the crate `replay` |
 //! | `g1#patient#p-001` | `summary` | [`SummaryItem`] |
 //! | `g1#patient#p-001` | `checkin#2026-11-24T09:30:00.000Z#000000000002` | [`RowItem`] |
 

@@ -4,6 +4,7 @@
 pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod metrics;
 mod projection_config;
 pub mod telemetry;
 

@@ -204,6 +204,28 @@ async fn redrive_and_tail_say_what_they_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reconcile_brings_what_the_stream_lost() {
+    let world = world().await;
+    let reconciled = run(&world, &["reconcile"]).await;
+    check(
+        &reconciled,
+        0,
+        " of them were behind, 40 events applied, 0 quarantined",
+        "",
+    );
+    world.assert_complete(Generation::FIRST, "p-3").await;
+    // These events were recorded long before the last sweep.
+    world.check_in("p-2", 3).await;
+    let reconciled = run(&world, &["reconcile"]).await;
+    check(&reconciled, 0, "0 patients compared, 0 of them were behind", "");
+    let reconciled = run(&world, &["reconcile", "--full", "--json"]).await.json();
+    assert_eq!(
+        (&reconciled["behind"], &reconciled["events"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rebuild_that_was_killed_is_gone_on_with() {
     let world = world().await;
     // As one leaves it that was killed: the lease, and a generation that is being built.

@@ -8,6 +8,7 @@
 )]
 
 mod connected;
+mod documented_items;
 mod generations;
 mod rebuild;
 mod redrive;

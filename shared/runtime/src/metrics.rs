@@ -1,0 +1,107 @@
+//! Metrics, one JSON object a line on stdout, from which CloudWatch makes metrics: its embedded metric format
+//! (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
+//! No call is made for them, and they are readable where there is no CloudWatch.
+//!
+//! Deliberately absent: dimensions other than the service. A patient, or anything of one, is never one.
+
+use std::io::Write as _;
+
+use domain::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// The namespace of all metrics.
+pub const NAMESPACE: &str = "PatientCheckins";
+
+/// What a value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+impl Unit {
+    /// CloudWatch's name.
+    const fn name(self) -> &'static str {
+        match self {
+            Unit::Count => "Count",
+            Unit::Milliseconds => "Milliseconds",
+        }
+    }
+}
+
+/// One value of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// The metric's name, such as `PatientsBehind`.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// The value.
+    pub value: u64,
+}
+
+/// Writes the values to stdout. If nobody reads that, they are lost, as logs would be.
+pub fn emit(service: &str, now: Timestamp, metrics: &[Metric]) {
+    let _ = writeln!(std::io::stdout(), "{}", line(service, now, metrics));
+}
+
+fn line(service: &str, now: Timestamp, metrics: &[Metric]) -> String {
+    let described: Vec<Value> = metrics
+        .iter()
+        .map(|metric| json!({ "Name": metric.name, "Unit": metric.unit.name() }))
+        .collect();
+    let mut line = Map::new();
+    line.insert(
+        "_aws".to_owned(),
+        json!({
+            "Timestamp": now.unix_millis(),
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [["Service"]],
+                "Metrics": described,
+            }],
+        }),
+    );
+    line.insert("Service".to_owned(), service.into());
+    for metric in metrics {
+        line.insert(metric.name.to_owned(), metric.value.into());
+    }
+    Value::Object(line).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_is_in_the_embedded_metric_format() {
+        let now = Timestamp::from_unix_millis(1_764_000_000_123).unwrap();
+        let metric = |name, unit, value| Metric { name, unit, value };
+        let metrics = [
+            metric("PatientsBehind", Unit::Count, 3),
+            metric("Lag", Unit::Milliseconds, 1_500),
+        ];
+        let found: Value = serde_json::from_str(&line("reconciler", now, &metrics)).unwrap();
+        assert_eq!(
+            found,
+            json!({
+                "_aws": {
+                    "Timestamp": 1_764_000_000_123_u64,
+                    "CloudWatchMetrics": [{
+                        "Namespace": "PatientCheckins",
+                        "Dimensions": [["Service"]],
+                        "Metrics": [
+                            { "Name": "PatientsBehind", "Unit": "Count" },
+                            { "Name": "Lag", "Unit": "Milliseconds" },
+                        ],
+                    }],
+                },
+                "Service": "reconciler",
+                "PatientsBehind": 3,
+                "Lag": 1_500,
+            })
+        );
+    }
+}
