@@ -163,6 +163,7 @@ impl<S: ReadModelStore> Backend<S> {
         });
         Ok(json(&CheckinList {
             patient_id: id,
+            quarantined_since: listing.quarantined_since,
             checkins: listing.page.items.into_iter().map(Into::into).collect(),
             next_cursor: next.map(|place| query.cursor(key, &place)),
         }))

@@ -27,6 +27,9 @@ pub(crate) struct PatientResource {
     checkin_count: u64,
     last_checkin_at: Option<Timestamp>,
     version: StreamVersion,
+    /// While the patient is quarantined, since when: then everything here is as of `version`, and later events
+    /// wait. Why, and at which event, is for operators only.
+    quarantined_since: Option<Timestamp>,
 }
 
 /// `GET /patients/{id}/checkins`
@@ -34,6 +37,8 @@ pub(crate) struct PatientResource {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CheckinList<'a> {
     pub(crate) patient_id: &'a PatientId,
+    /// As that of the patient, whatever version the pages of the walk are as of.
+    pub(crate) quarantined_since: Option<Timestamp>,
     pub(crate) checkins: Vec<CheckinResource>,
     pub(crate) next_cursor: Option<String>,
 }
@@ -68,6 +73,7 @@ impl From<PatientSummary> for PatientResource {
             checkin_count: summary.patient.checkin_count,
             last_checkin_at: summary.patient.last_checkin_at,
             version: summary.version,
+            quarantined_since: summary.quarantined_since,
         }
     }
 }

@@ -79,7 +79,7 @@ async fn a_request_is_one_line_in_the_log_that_names_no_patient() {
         assert_eq!(line["request_id"], "0f9e8d7c-6b5a-4f3e-9d2c-1b0a99887766");
         // What the client is not told is here.
         let error = line["error"].as_str().unwrap_or_default();
-        assert_eq!(error.contains("SummaryItem"), status == 503, "{line}");
+        assert_eq!(error.contains("malformed"), status == 503, "{line}");
     }
 }
 

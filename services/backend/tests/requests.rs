@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::Client;
 use backend::Backend;
-use domain::{CheckinId, CheckinRow, Generation, Patient, PatientId, PatientState, StreamVersion, Timestamp};
+use domain::{
+    CheckinId, CheckinRow, Generation, Patient, PatientId, PatientState, Quarantine, QuarantineReason,
+    StreamVersion, Timestamp,
+};
 use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
 use read_model::item::{CONTROL, PROGRESS, RowItem, SummaryItem, progress_pk};
 use read_model::{Control, CursorKey, Progress, ReadModelTable};
@@ -67,7 +70,9 @@ impl Api {
     async fn activate(&self, generation: Generation) {
         let content = Control {
             active: generation,
+            active_since: None,
             building: None,
+            building_since: None,
             previous: None,
             latest: generation,
             cursor_key: CursorKey::new([7; 32]),
@@ -91,18 +96,28 @@ impl Api {
 
     /// A patient whose check-ins at these minutes have been applied, as versions 2, 3, …
     async fn put_patient(&self, generation: Generation, patient: &str, minutes: &[i64]) {
+        self.put_marked(generation, patient, minutes, None).await;
+    }
+
+    /// The same, quarantined since a minute.
+    async fn put_marked(&self, generation: Generation, patient: &str, minutes: &[i64], since: Option<i64>) {
         for (version, minute) in (2..).zip(minutes) {
             self.put_row(generation, patient, version, *minute).await;
         }
+        let applied = StreamVersion::new(1 + minutes.len() as u64);
         let state = PatientState {
-            applied: StreamVersion::new(1 + minutes.len() as u64),
+            applied,
             patient: Some(Patient {
                 name: format!("{CANARY} {patient}").parse().unwrap(),
                 registered_at: at(-1),
                 checkin_count: minutes.len() as u64,
                 last_checkin_at: minutes.iter().max().map(|minute| at(*minute)),
             }),
-            quarantine: None,
+            quarantine: since.map(|minute| Quarantine {
+                version: applied.next(),
+                reason: QuarantineReason::missing(),
+                since: at(minute),
+            }),
         };
         self.put(SummaryItem::new(generation, &id(patient), &state)).await;
     }
@@ -255,9 +270,12 @@ async fn patients_are_listed_from_the_start_with_or_without_check_ins() {
     let (ada, bob) = (
         json!({
             "id": "p-1", "name": "Canary p-1", "checkinCount": 2,
-            "lastCheckinAt": "2025-11-24T16:30:00.000Z", "version": 3,
+            "lastCheckinAt": "2025-11-24T16:30:00.000Z", "version": 3, "quarantinedSince": null,
         }),
-        json!({ "id": "p-2", "name": "Canary p-2", "checkinCount": 0, "lastCheckinAt": null, "version": 1 }),
+        json!({
+            "id": "p-2", "name": "Canary p-2", "checkinCount": 0,
+            "lastCheckinAt": null, "version": 1, "quarantinedSince": null,
+        }),
     );
     for query in [&[][..], &[("sort", "id")], &[("sort", "recent")]] {
         assert_eq!(
@@ -281,14 +299,56 @@ async fn check_ins_are_listed_newest_first() {
         row(2, "2025-11-24T16:30:00.000Z"),
         row(3, "2025-11-24T16:10:00.000Z"),
     );
-    let list = |rows: [&Value; 2]| json!({ "patientId": "p-1", "checkins": rows, "nextCursor": null });
+    let list = |rows: [&Value; 2]| json!({ "patientId": "p-1", "quarantinedSince": null, "checkins": rows, "nextCursor": null });
     let path = "/patients/p-1/checkins";
     assert_eq!(api.get(path, &[]).await, list([&late, &early]));
     assert_eq!(api.get(path, &[("order", "desc")]).await, list([&late, &early]));
     assert_eq!(api.get(path, &[("order", "asc")]).await, list([&early, &late]));
     api.put_patient(G1, "p-2", &[]).await;
-    let none = json!({ "patientId": "p-2", "checkins": [], "nextCursor": null });
+    let none = json!({ "patientId": "p-2", "quarantinedSince": null, "checkins": [], "nextCursor": null });
     assert_eq!(api.get("/patients/p-2/checkins", &[]).await, none);
+}
+
+#[tokio::test]
+async fn a_quarantined_patient_is_shown_as_of_the_applied_version_and_since_when() {
+    let api = Api::new().await;
+    api.put_patient(G1, "p-1", &[0]).await;
+    api.put_marked(G1, "p-2", &[10, 20], Some(30)).await;
+    let since = json!("2025-11-24T16:30:00.000Z");
+    let marked = json!({
+        "id": "p-2", "name": "Canary p-2", "checkinCount": 2,
+        "lastCheckinAt": "2025-11-24T16:20:00.000Z", "version": 3, "quarantinedSince": since,
+    });
+    assert_eq!(api.get("/patients/p-2", &[]).await, marked);
+    for sort in ["id", "recent"] {
+        let listed = api.get("/patients", &[("sort", sort)]).await;
+        for patient in listed["patients"].as_array().unwrap() {
+            if patient["id"] == "p-2" {
+                assert_eq!(*patient, marked);
+            } else {
+                assert_eq!(patient["quarantinedSince"], Value::Null);
+            }
+        }
+    }
+    let checkins = api.get("/patients/p-2/checkins", &[]).await;
+    assert_eq!(versions(checkins["checkins"].as_array().unwrap()), [3, 2]);
+    assert_eq!(checkins["quarantinedSince"], since);
+    let waiting = [("minVersion", "4")];
+    check(&api, "/patients/p-2", &waiting, (503, "not-applied-yet", None)).await;
+}
+
+#[tokio::test]
+async fn a_walk_goes_on_as_of_its_version_when_its_patient_is_quarantined_meanwhile() {
+    let api = Api::new().await;
+    api.put_patient(G1, "p-1", &[0, 10]).await;
+    let path = "/patients/p-1/checkins";
+    let first = api.get(path, &[("limit", "1")]).await;
+    assert_eq!(first["quarantinedSince"], Value::Null);
+    api.put_marked(G1, "p-1", &[0, 10, 5], Some(30)).await;
+    let cursor = ("cursor", first["nextCursor"].as_str().unwrap());
+    let second = api.get(path, &[cursor]).await;
+    assert_eq!(versions(second["checkins"].as_array().unwrap()), [2]);
+    assert_eq!(second["quarantinedSince"], "2025-11-24T16:30:00.000Z");
 }
 
 #[tokio::test]
@@ -730,6 +790,16 @@ async fn a_client_that_has_the_representation_is_not_sent_it_again() {
     api.put_patient(G1, "p-1", &[0, 10]).await;
     let etag = before.headers["etag"].as_str().unwrap();
     assert_eq!(conditional("/patients/p-1", etag).await.status, 200);
+    // The mark is part of the representation.
+    for path in ["/patients", "/patients/p-1", "/patients/p-1/checkins"] {
+        api.put_patient(G1, "p-1", &[0]).await;
+        let before = conditional(path, "").await;
+        let etag = before.headers["etag"].as_str().unwrap();
+        for (since, status) in [(Some(30), 200), (None, 304)] {
+            api.put_marked(G1, "p-1", &[0], since).await;
+            assert_eq!(conditional(path, etag).await.status, status, "{path} {since:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -78,7 +78,10 @@ impl System {
         for entry in self.roster.entries() {
             let entries = table.read(&entry.id, StreamVersion::EMPTY, 1_000).await.unwrap();
             if !entries.is_empty() {
-                let events = entries.into_iter().map(|entry| entry.event.unwrap()).collect();
+                let events = entries
+                    .into_iter()
+                    .map(|entry| entry.decode().event.unwrap())
+                    .collect();
                 streams.insert(entry.id.clone(), events);
             }
         }

@@ -18,15 +18,23 @@ pub(crate) struct DataFolder {
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {
     /// Choose another folder, or make this one writable.
-    #[error("cannot write in {}", folder.display())]
+    #[error("cannot write in the --data folder {}", folder.display())]
     NotWritable {
         /// The folder.
         folder: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
+    /// Choose a folder, or make room where temporary ones are.
+    #[error("cannot write in a temporary folder in {} (--data takes another one)", folder.display())]
+    NoTemporary {
+        /// Where temporary folders are.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Choose another folder, or end the other `local`.
-    #[error("{} is in use by another local", folder.display())]
+    #[error("the --data folder {} is in use by another local", folder.display())]
     InUse {
         /// The folder.
         folder: PathBuf,
@@ -39,25 +47,13 @@ impl DataFolder {
     /// # Errors
     /// [`DataFolderError`]: show it to whoever chose the folder.
     pub(crate) fn open(chosen: Option<&Path>) -> Result<DataFolder, DataFolderError> {
-        let temporary = match chosen {
-            Some(_) => None,
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("local-")
-                    .tempdir()
-                    .map_err(|source| DataFolderError::NotWritable {
-                        folder: std::env::temp_dir(),
-                        source,
-                    })?,
-            ),
-        };
-        let path = match (&temporary, chosen) {
-            (Some(temporary), _) => temporary.path().to_owned(),
-            (None, chosen) => chosen.unwrap_or(Path::new(".")).to_owned(),
-        };
-        let not_writable = |source| DataFolderError::NotWritable {
-            folder: path.clone(),
-            source,
+        let not_writable = |source| DataFolderError::not_writable(chosen, source);
+        let (path, temporary) = if let Some(chosen) = chosen {
+            (chosen.to_owned(), None)
+        } else {
+            let made = tempfile::Builder::new().prefix("local-").tempdir();
+            let temporary = made.map_err(not_writable)?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         std::fs::create_dir_all(path.join(LOGS)).map_err(not_writable)?;
         let lock = File::options()
@@ -73,8 +69,14 @@ impl DataFolder {
                 temporary,
             }),
             Err(TryLockError::WouldBlock) => Err(DataFolderError::InUse { folder: path }),
-            Err(TryLockError::Error(source)) => Err(DataFolderError::NotWritable { folder: path, source }),
+            Err(TryLockError::Error(source)) => Err(not_writable(source)),
         }
+    }
+
+    /// That something could not be written in the folder.
+    pub(crate) fn not_writable(&self, source: std::io::Error) -> DataFolderError {
+        let chosen = (!self.is_temporary()).then_some(self.path());
+        DataFolderError::not_writable(chosen, source)
     }
 
     /// The folder itself.
@@ -115,6 +117,22 @@ impl DataFolder {
     #[must_use]
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
+    }
+}
+
+impl DataFolderError {
+    /// Of the folder that was chosen, or else of a temporary one.
+    fn not_writable(chosen: Option<&Path>, source: std::io::Error) -> DataFolderError {
+        match chosen {
+            Some(folder) => DataFolderError::NotWritable {
+                folder: folder.to_owned(),
+                source,
+            },
+            None => DataFolderError::NoTemporary {
+                folder: std::env::temp_dir(),
+                source,
+            },
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use domain::ListingShard;
-use embedded::AppendedEvents;
+use embedded::EventCounter;
 use read_model::{ReadModelStore, ReadModelTable, ReadModelUnavailable};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -33,6 +33,8 @@ struct Status {
     lag: Duration,
     /// Patients whose next event can't be applied.
     quarantined: u64,
+    /// How often an event was modified or removed: integrity violations.
+    violations: u64,
 }
 
 impl fmt::Display for Status {
@@ -42,12 +44,20 @@ impl fmt::Display for Status {
             applied,
             lag,
             quarantined,
+            violations,
         } = self;
         write!(
             f,
             "events {events}  applied {applied}  lag {:.1} s  quarantined {quarantined}",
             lag.as_secs_f32()
-        )
+        )?;
+        if *violations > 0 {
+            write!(f, "  violations {violations}")?;
+        }
+        if quarantined + violations > 0 {
+            f.write_str("  see replay verify")?;
+        }
+        Ok(())
     }
 }
 
@@ -64,7 +74,7 @@ enum NoStatus {
 
 /// Where the numbers come from.
 pub(crate) struct Sources {
-    pub(crate) events: AppendedEvents,
+    pub(crate) events: EventCounter,
     pub(crate) read_model: ReadModelTable,
     pub(crate) mapping: watch::Receiver<Progress>,
 }
@@ -79,10 +89,11 @@ impl Sources {
             .map_err(|error| NoStatus::EventTable(error.into()))?
             .map_err(|error| NoStatus::EventTable(error.into()))?;
         Ok(Status {
-            events,
+            events: events.appended,
             applied,
             lag: self.mapping.borrow().lag(Instant::now()),
             quarantined,
+            violations: events.changed,
         })
     }
 
@@ -160,7 +171,7 @@ mod tests {
         let dynamodb = EmbeddedDynamoDb::temporary().await.unwrap();
         let (_report, mapping) = watch::channel(Progress::default());
         let sources = Sources {
-            events: dynamodb.appended_events(),
+            events: dynamodb.event_counter(),
             read_model: ReadModelTable::new(dynamodb.client(), read_model),
             mapping,
         };
@@ -177,5 +188,28 @@ mod tests {
             "events 0  applied 0  lag 0.0 s  quarantined 0"
         );
         assert_eq!(line("missing").await, "read model unreadable");
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_with_the_command_that_lists_it() {
+        #[track_caller]
+        fn check(quarantined: u64, violations: u64, expected: &str) {
+            let status = Status {
+                events: 7,
+                applied: 6,
+                lag: Duration::from_millis(1_250),
+                quarantined,
+                violations,
+            };
+            let line = status.to_string();
+            assert_eq!(
+                line,
+                format!("events 7  applied 6  lag 1.2 s  quarantined {expected}")
+            );
+        }
+        check(0, 0, "0");
+        check(1, 0, "1  see replay verify");
+        check(0, 2, "0  violations 2  see replay verify");
+        check(1, 2, "1  violations 2  see replay verify");
     }
 }

@@ -44,8 +44,10 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
     /// Choose another port, or 0.
-    #[error("cannot listen on 127.0.0.1:{port}")]
+    #[error("cannot listen on 127.0.0.1:{port} ({option} 0 takes any that is free)")]
     Port {
+        /// The option that chose the port.
+        option: &'static str,
         /// The port.
         port: u16,
         /// What the system said.
@@ -55,16 +57,19 @@ pub enum SystemError {
     #[error(transparent)]
     Folder(#[from] DataFolderError),
     /// Correct the roster.
-    #[error("{}", file.display())]
+    #[error("the roster file {}", file.display())]
     Roster {
         /// Its file.
         file: PathBuf,
         /// What is wrong with it.
         source: runtime::BoxError,
     },
+    /// Choose another folder: what is in this one can't be used.
+    #[error("cannot use the --data folder")]
+    Data(#[source] EmbeddedError),
     /// The embedded DynamoDB did not start.
     #[error(transparent)]
-    NoDatabase(#[from] EmbeddedError),
+    NoDatabase(EmbeddedError),
     /// The embedded DynamoDB does not answer. Start again.
     #[error("the embedded DynamoDB does not answer")]
     Database(#[source] runtime::BoxError),
@@ -145,21 +150,23 @@ impl System {
     /// Starts everything but the schedules.
     async fn start(options: &Options, clock: Clock) -> Result<System, SystemError> {
         // First what can be wrong with the command line, so that nothing has to be ended again.
-        let port = |source| SystemError::Port {
+        let taken = |source| SystemError::Port {
+            option: "--port",
             port: options.port,
             source,
         };
         let listener = TcpListener::bind(("127.0.0.1", options.port))
             .await
-            .map_err(port)?;
-        let api_address = listener.local_addr().map_err(port)?;
+            .map_err(taken)?;
+        let api_address = listener.local_addr().map_err(taken)?;
         let roster = options.roster.as_deref().map(checked_roster).transpose()?;
         let folder = DataFolder::open(options.data.as_deref())?;
         begin_logging(&folder)?;
 
         let dynamodb =
             EmbeddedDynamoDb::start_on(options.dynamodb_port, &folder.database(), folder.durability())
-                .await?;
+                .await
+                .map_err(|error| not_started(error, &folder))?;
         let table = LocalTable::open(dynamodb.client()).await.map_err(no_answer)?;
         let queues = Queues::new(table.clone());
         for queue in [QUARANTINE_QUEUE, STREAM_FAILURE_QUEUE] {
@@ -318,7 +325,7 @@ impl System {
         self.tasks.check_ins = begin(&self.checkin, "checkin-tick", options.every);
         self.tasks.reconciles = begin(&self.reconciler, "reconcile-tick", options.reconcile_every);
         let sources = status::Sources {
-            events: self.dynamodb.appended_events(),
+            events: self.dynamodb.event_counter(),
             read_model: ReadModelTable::new(self.dynamodb.client(), READ_MODEL_TABLE),
             mapping: self.progress.clone(),
         };
@@ -397,6 +404,20 @@ impl Termination {
     }
 }
 
+fn not_started(error: EmbeddedError, folder: &DataFolder) -> SystemError {
+    match error {
+        EmbeddedError::Listen { port, source } => SystemError::Port {
+            option: "--dynamodb-port",
+            port,
+            source,
+        },
+        EmbeddedError::Folder { .. } | EmbeddedError::Database { .. } if folder.is_temporary() => {
+            SystemError::NoDatabase(error)
+        }
+        EmbeddedError::Folder { .. } | EmbeddedError::Database { .. } => SystemError::Data(error),
+    }
+}
+
 fn no_answer(error: impl Into<runtime::BoxError>) -> SystemError {
     SystemError::Database(error.into())
 }
@@ -421,12 +442,7 @@ fn begin_logging(folder: &DataFolder) -> Result<(), SystemError> {
         .create(true)
         .append(true)
         .open(folder.log("local"))
-        .map_err(|source| {
-            SystemError::Folder(DataFolderError::NotWritable {
-                folder: folder.logs(),
-                source,
-            })
-        })?;
+        .map_err(|source| folder.not_writable(source))?;
     // It fails only where a log is kept already.
     let _ = tracing_subscriber::fmt()
         .json()

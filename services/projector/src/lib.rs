@@ -4,27 +4,26 @@
 //! order or completeness: a stream record is a hint, the event table is the truth.
 
 mod batch;
-mod config;
 mod projector;
 
 use event_log::EventTable;
 use lambda_runtime::{LambdaEvent, service_fn};
 use projection::{ProjectionTable, SqsQuarantineQueue};
 use runtime::clients::AwsEnvironment;
-use runtime::{BoxError, clock, config as settings, telemetry};
+use runtime::config::environment;
+use runtime::{BoxError, ProjectionConfig, clock, telemetry};
 
 pub use batch::{Batch, NoSequenceNumber};
-pub use config::Config;
 pub use projector::Projector;
 
-/// Runs the service on the Lambda Runtime API, configured by its environment.
+/// Runs the service on the Lambda Runtime API, configured by its environment ([`ProjectionConfig`]).
 ///
 /// # Errors
 /// Whatever keeps the service from starting or going on; `main` shows it.
 pub async fn run() -> Result<(), BoxError> {
-    telemetry::init(&settings::environment)?;
-    let config = Config::from_lookup(&settings::environment)?;
-    let aws = AwsEnvironment::from_lookup(&settings::environment)?;
+    telemetry::init(&environment)?;
+    let config = ProjectionConfig::from_lookup(&environment)?;
+    let aws = AwsEnvironment::from_lookup(&environment)?;
     let projector = Projector {
         log: EventTable::new(aws.dynamodb(), config.event_table),
         store: ProjectionTable::new(aws.dynamodb(), config.read_model_table),

@@ -4,7 +4,6 @@
 //! own this service compares what was recorded since the last time with what was applied. Its cost grows with what
 //! was recorded, not with history.
 
-mod config;
 mod reconciler;
 
 use event_log::EventTable;
@@ -12,18 +11,17 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use projection::{ProjectionTable, SqsQuarantineQueue};
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
-use runtime::{BoxError, clock, telemetry};
+use runtime::{BoxError, ProjectionConfig, clock, telemetry};
 
-pub use config::Config;
 pub use reconciler::{Reconciler, ReconcilerError, Request, Summary};
 
-/// Runs the service on the Lambda Runtime API, configured by its environment.
+/// Runs the service on the Lambda Runtime API, configured by its environment ([`ProjectionConfig`]).
 ///
 /// # Errors
 /// Whatever keeps the service from starting or going on; `main` shows it.
 pub async fn run() -> Result<(), BoxError> {
     telemetry::init(&environment)?;
-    let config = Config::from_lookup(&environment)?;
+    let config = ProjectionConfig::from_lookup(&environment)?;
     let aws = AwsEnvironment::from_lookup(&environment)?;
     let reconciler = &Reconciler {
         log: EventTable::new(aws.dynamodb(), config.event_table),

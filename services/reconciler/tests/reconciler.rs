@@ -94,6 +94,21 @@ async fn a_poison_event_that_nobody_was_told_of_is_quarantined_once() {
 }
 
 #[tokio::test]
+async fn a_patient_whose_summary_is_malformed_lags_and_keeps_nobody_from_being_repaired() {
+    let world = World::new().await;
+    world.patient("p-1", 3).await;
+    reconcile(&world).await;
+    world.edit_summary(LIVE, "p-1", "applied", None).await;
+    world.patient("p-2", 2).await;
+    let summary = reconciler(&world).handle(Request { full: true }).await.unwrap();
+    // All four of the one, as none of them counts as applied, and three of the other.
+    assert_eq!((summary.behind, summary.events), (2, 7));
+    for patient in ["p-1", "p-2"] {
+        world.assert_complete(LIVE, patient).await;
+    }
+}
+
+#[tokio::test]
 async fn a_sweep_that_did_not_finish_is_begun_again_from_the_same_time() {
     let world = World::new().await;
     world.patient("p-1", 3).await;

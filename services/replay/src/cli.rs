@@ -1,19 +1,37 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use domain::{Generation, PatientId, Timestamp};
+use projection::ProjectionStore;
 use runtime::clock::system_clock;
 use runtime::telemetry::chain;
 
+use crate::bars::Bars;
+use crate::compare::Compare;
 use crate::connection::{Connection, Target};
+use crate::lease::{self, Lease, LeaseStore};
+use crate::promote::Promote;
+use crate::prune::Prune;
 use crate::rebuild::Rebuild;
+use crate::redrive::Redrive;
+use crate::report::{Answer, DryRun};
+use crate::roll_back::RollBack;
+use crate::tail::Tail;
+use crate::verify::{Verify, VerifyError};
 use crate::{report, status};
 
-/// Rebuilds the read model from the events, next to live traffic, and shows how far it has come.
+/// How often a tail looks for new events.
+const TAIL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Rebuilds the read model from the events, next to live traffic; verifies, promotes and rolls back; tries again what
+/// could not be applied; and shows how far everything has come.
+///
+/// Exit code: 0 if it did what it says; 1 if not, and why not is one line on stderr; 3 if `verify` found something wrong.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -21,85 +39,337 @@ pub struct Cli {
     command: Command,
     #[command(flatten)]
     target: Target,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Pace {
+    /// Into how many parts the event table is divided; all of them are read at once.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    segments: u16,
+    /// How many calls each of them has under way at once, at most.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
+    concurrency: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build the next generation from all events while live traffic goes on, then promote it.
+    /// Build the next generation from all events while live traffic goes on, verify it, and promote it. One that was cut
+    /// short goes on where it was.
     Rebuild {
-        /// Into how many parts the event table is divided; all of them are read at once.
-        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-        segments: u16,
-        /// How many calls each of them has under way at once, at most.
-        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
-        concurrency: u8,
+        /// Build and verify, and show in which fields it would differ from what is shown now, without promoting it.
+        #[arg(long)]
+        dry_run: bool,
+        /// Show the values too. They are patient data.
+        #[arg(long, requires = "dry_run")]
+        values: bool,
+        /// A patient whose hash chain is known to be broken. May be repeated.
+        #[arg(long, value_name = "PATIENT")]
+        accept_broken_chain: Vec<PatientId>,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Compare the hash chains, and what queries see, with the events. Only reads.
+    Verify {
+        /// Only this patient.
+        #[arg(long)]
+        patient: Option<PatientId>,
+        /// This generation, instead of the active one.
+        #[arg(long, value_name = "NUMBER")]
+        generation: Option<u32>,
+        /// Show the values too. They are patient data.
+        #[arg(long)]
+        values: bool,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Make the generation that a dry run has built the active one.
+    Promote,
+    /// Bring the generation up to date that was active before, and make it the active one again.
+    Rollback,
+    /// Remove every generation but the active one, the previous one and the one that is being built.
+    Prune {
+        /// The previous one too: nobody can roll back any more.
+        #[arg(long)]
+        previous: bool,
+        /// The one that is being built too.
+        #[arg(long)]
+        building: bool,
     },
     /// Show the generations, what they count, and what is not applied yet.
-    Status {
-        /// Print JSON.
+    Status,
+    /// Try again what could not be applied.
+    Redrive {
+        /// Only this patient.
+        #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+        patient: Option<PatientId>,
+        /// All quarantined patients, and what the queues hold.
         #[arg(long)]
-        json: bool,
+        all: bool,
+    },
+    /// Follow the events of all patients as they are recorded; keys only, no patient data.
+    Tail {
+        /// From this time on, such as 2026-11-24T09:30:00Z; without it, from now on.
+        #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_rfc3339)]
+        from: Option<Timestamp>,
+        /// Show what there is, and end.
+        #[arg(long)]
+        once: bool,
     },
 }
 
-/// Runs a command. The exit code is 0 if it did what it says, 1 if not; why not is one line on stderr.
+impl Command {
+    /// The name, if the command changes which generations there are, or what is in them: one such command at a time.
+    const fn changes(&self) -> Option<&'static str> {
+        match self {
+            Command::Rebuild { .. } => Some("rebuild"),
+            Command::Promote => Some("promote"),
+            Command::Rollback => Some("rollback"),
+            Command::Prune { .. } => Some("prune"),
+            Command::Verify { .. } | Command::Status | Command::Redrive { .. } | Command::Tail { .. } => None,
+        }
+    }
+}
+
+/// Runs a command.
 pub async fn run(cli: Cli) -> ExitCode {
-    let connection = cli.target.connect().await;
-    let done = match cli.command {
-        Command::Rebuild {
-            segments,
-            concurrency,
-        } => rebuild(&connection, segments, concurrency.into()).await,
-        Command::Status { json } => show_status(&connection, json).await,
-    };
-    match done {
-        Ok(text) => {
-            // Nobody is left to tell when stdout is closed.
-            let _ = writeln!(std::io::stdout(), "{text}");
-            ExitCode::SUCCESS
+    let json = cli.json;
+    match execute(cli).await {
+        Ok(answer) => {
+            let code = answer.exit_code();
+            print(&if json { answer.json } else { answer.text });
+            code
         }
         Err(text) => {
-            let _ = writeln!(std::io::stderr(), "replay: {text}");
+            if json {
+                print(&serde_json::json!({ "error": text }).to_string());
+            }
+            warn(&text);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn rebuild(connection: &Connection, segments: u16, concurrency: usize) -> Result<String, String> {
-    let started = Instant::now();
-    let rebuild = Rebuild {
-        log: &connection.log,
-        store: &connection.store,
-        queue: &connection.queue,
-        segments,
-        concurrency,
-        clock: system_clock,
-    };
-    // Off a terminal nothing is drawn.
-    let bar = ProgressBar::new(connection.log.approximate_len().await.unwrap_or_default()).with_style(
-        ProgressStyle::with_template(
-            "{bar:30} {human_pos} of about {human_len} events  {per_sec}  {eta} left",
-        )
-        .map_err(|error| error.to_string())?,
-    );
-    bar.enable_steady_tick(Duration::from_millis(100));
-    let on_events = |events| {
-        bar.inc(events);
-        bar.set_length(bar.position().max(bar.length().unwrap_or_default()));
-    };
-    let rebuilt = rebuild.run(&on_events).await;
-    bar.finish_and_clear();
-    let rebuilt = rebuilt.map_err(|error| chain(&error))?;
-    Ok(report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()))
+/// Prints a line; whether anybody reads it.
+fn print(text: &str) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    writeln!(std::io::stdout(), "{text}").is_ok()
 }
 
-async fn show_status(connection: &Connection, json: bool) -> Result<String, String> {
-    let status = status::status(&connection.log, &connection.read_model, system_clock())
-        .await
-        .map_err(|error| chain(&error))?;
-    if json {
-        serde_json::to_string_pretty(&status).map_err(|error| error.to_string())
-    } else {
-        Ok(report::status(&status))
+fn warn(text: &str) {
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(std::io::stderr(), "replay: {text}");
+}
+
+async fn execute(cli: Cli) -> Result<Answer, String> {
+    let connection = cli.target.connect().await.map_err(|error| chain(&error))?;
+    let Some(name) = cli.command.changes() else {
+        return act(&connection, cli.command, cli.json).await;
+    };
+    let since = system_clock();
+    let lease = Lease {
+        holder: format!("{} {since}", std::process::id()),
+        command: name.to_owned(),
+        since,
+        beat: 0,
+    };
+    let on_wait = |held: &Lease| {
+        warn(&format!(
+            "`replay {}` was begun at {}: looking whether it is still at work",
+            held.command, held.since
+        ));
+    };
+    let command = act(&connection, cli.command, cli.json);
+    let done = lease::alone(&connection.replay, lease, on_wait, command).await;
+    done.map_err(|error| chain(&error))?
+}
+
+async fn act(connection: &Connection, command: Command, json: bool) -> Result<Answer, String> {
+    match command {
+        Command::Rebuild {
+            dry_run,
+            values,
+            accept_broken_chain,
+            pace,
+        } => {
+            let accepted = accept_broken_chain.into_iter().collect();
+            let dry_run = dry_run.then_some(values);
+            rebuild(connection, dry_run, &accepted, pace).await
+        }
+        Command::Verify {
+            patient,
+            generation,
+            values,
+            pace,
+        } => {
+            let generation = generation.map(Generation::new);
+            verify(connection, patient.as_ref(), generation, values, pace).await
+        }
+        Command::Promote => {
+            let promote = Promote {
+                tables: connection,
+                concurrency: CONCURRENCY,
+                clock: system_clock,
+            };
+            let promoted = promote.run().await.map_err(|error| chain(&error))?;
+            Ok(report::promoted(&promoted))
+        }
+        Command::Rollback => {
+            let roll_back = RollBack {
+                tables: connection,
+                concurrency: CONCURRENCY,
+                clock: system_clock,
+            };
+            let promoted = roll_back.run().await.map_err(|error| chain(&error))?;
+            Ok(report::promoted(&promoted))
+        }
+        Command::Prune { previous, building } => prune(connection, previous, building).await,
+        Command::Status => {
+            let status = status::status(connection, system_clock()).await;
+            let mut status = status.map_err(|error| chain(&error))?;
+            status.at_work = connection.replay.lease().await.map_err(|error| chain(&error))?;
+            Ok(report::status(&status))
+        }
+        Command::Redrive { patient, .. } => redrive(connection, patient.as_ref()).await,
+        Command::Tail { from, once } => tail(connection, from, once, json).await,
+    }
+}
+
+/// Calls under way at once, where it is not to be chosen.
+const CONCURRENCY: usize = 32;
+
+/// `dry_run` is whether to show values, if it is one.
+async fn rebuild(
+    connection: &Connection,
+    dry_run: Option<bool>,
+    accepted: &BTreeSet<PatientId>,
+    pace: Pace,
+) -> Result<Answer, String> {
+    let started = Instant::now();
+    let rebuild = Rebuild {
+        tables: connection,
+        segments: pace.segments,
+        concurrency: pace.concurrency.into(),
+        accepted,
+        promote: dry_run.is_none(),
+        clock: system_clock,
+    };
+    let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
+    let rebuilt = rebuild.run(&|pass, events| bars.count(pass, events)).await;
+    bars.clear();
+    let rebuilt = rebuilt.map_err(|error| chain(&error))?;
+    let Some(values) = dry_run else {
+        return Ok(report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()));
+    };
+    let control = connection.store.control().await.map_err(|error| chain(&error))?;
+    let active = control.map_or(Generation::FIRST, |control| control.active);
+    let compare = Compare {
+        read_model: &connection.read_model,
+        active,
+        built: rebuilt.generation,
+        concurrency: pace.concurrency.into(),
+    };
+    let mut changes = DryRun::new(active, values);
+    let compared = compare.run(|change| changes.add(change)).await;
+    compared.map_err(|error| chain(&error))?;
+    Ok(report::dry_run(&rebuilt, &changes))
+}
+
+async fn verify(
+    connection: &Connection,
+    patient: Option<&PatientId>,
+    generation: Option<Generation>,
+    values: bool,
+    pace: Pace,
+) -> Result<Answer, String> {
+    let generation = match generation {
+        Some(generation) => generation,
+        None => {
+            let control = connection.store.control().await.map_err(|error| chain(&error))?;
+            let control = control.ok_or_else(|| VerifyError::NothingProjected.to_string())?;
+            control.active
+        }
+    };
+    let verify = Verify {
+        tables: connection,
+        generation,
+        segments: pace.segments,
+        concurrency: pace.concurrency.into(),
+    };
+    let verified = match patient {
+        Some(patient) => verify.patient(patient).await,
+        None => {
+            let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
+            let verified = verify
+                .all(&|events| bars.count(crate::builds::Pass::Verify, events))
+                .await;
+            bars.clear();
+            verified
+        }
+    };
+    let verified = verified.map_err(|error| chain(&error))?;
+    if let (Some(patient), 0) = (patient, verified.events)
+        && verified.wrong == 0
+    {
+        return Err(format!("there is no event of {patient}"));
+    }
+    Ok(report::verified(verified, values))
+}
+
+async fn prune(connection: &Connection, previous: bool, building: bool) -> Result<Answer, String> {
+    let prune = Prune {
+        tables: connection,
+        previous,
+        building,
+        segments: 4,
+        clock: system_clock,
+    };
+    let bars = Bars::of_items()?;
+    let pruned = prune.run(&|items| bars.count_items(items)).await;
+    bars.clear();
+    Ok(report::pruned(&pruned.map_err(|error| chain(&error))?))
+}
+
+async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result<Answer, String> {
+    let redrive = Redrive {
+        tables: connection,
+        concurrency: CONCURRENCY,
+        clock: system_clock,
+    };
+    let redriven = match patient {
+        Some(patient) => redrive.patient(patient).await,
+        None => redrive.all().await,
+    };
+    Ok(report::redriven(&redriven.map_err(|error| chain(&error))?))
+}
+
+/// Prints events until nobody reads them any more, or once.
+async fn tail(
+    connection: &Connection,
+    from: Option<Timestamp>,
+    once: bool,
+    json: bool,
+) -> Result<Answer, String> {
+    let mut tail = Tail::new(&connection.log, from.unwrap_or_else(system_clock));
+    loop {
+        match tail.poll(system_clock()).await {
+            Ok(events) => {
+                for event in events {
+                    if !print(&report::tail_event(&event, json)) {
+                        return Ok(Answer::nothing());
+                    }
+                }
+            }
+            Err(error) if once => return Err(chain(&error)),
+            Err(error) => warn(&chain(&error)),
+        }
+        if once {
+            return Ok(Answer::nothing());
+        }
+        tokio::time::sleep(TAIL_PAUSE).await;
     }
 }

@@ -1,10 +1,14 @@
-//! Where the tables are.
+//! Where the tables and the queues are.
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::config::Credentials;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::{Credentials, ProvideCredentials};
 use event_log::EventTable;
 use projection::{ProjectionTable, QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
 use read_model::ReadModelTable;
+
+use crate::letters::SqsLetters;
+use crate::replay_table::ReplayTable;
+use crate::tables::Tables;
 
 /// Which system to work on. Without `--endpoint-url`, the usual AWS variables and profile decide.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,17 +35,30 @@ pub(crate) struct Target {
     )]
     read_model_table: String,
     /// The queue that is told about events which can't be applied. Without it they are only listed.
-    #[arg(long, global = true, env = "QUARANTINE_QUEUE_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "QUARANTINE_QUEUE_URL", value_name = "URL", value_parser = endpoint)]
     quarantine_queue_url: Option<String>,
+    /// The queue that is told about batches of stream records which were given up. Only a redrive reads it.
+    #[arg(long, global = true, env = "STREAM_FAILURES_QUEUE_URL", value_name = "URL", value_parser = endpoint)]
+    stream_failures_queue_url: Option<String>,
 }
 
-/// The tables and the queue.
+/// There is nobody to connect as.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no AWS credentials were found: set AWS_PROFILE or the usual variables, or --endpoint-url for a `local` on this machine"
+)]
+pub(crate) struct NoCredentials;
+
+/// The tables and the queues.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) log: EventTable,
     pub(crate) store: ProjectionTable,
     pub(crate) read_model: ReadModelTable,
-    pub(crate) queue: Queue,
+    pub(crate) replay: ReplayTable,
+    queue: Queue,
+    quarantined: Option<SqsLetters>,
+    given_up: Option<SqsLetters>,
 }
 
 /// The quarantine queue, if there is one to be told.
@@ -58,9 +75,54 @@ impl QuarantineQueue for Queue {
     }
 }
 
+impl Tables for Connection {
+    type Log = EventTable;
+    type Projection = ProjectionTable;
+    type ReadModel = ReadModelTable;
+    type Builds = ReplayTable;
+    type Prunable = ReplayTable;
+    type Queue = Queue;
+    type Letters = SqsLetters;
+
+    fn log(&self) -> &EventTable {
+        &self.log
+    }
+
+    fn projection(&self) -> &ProjectionTable {
+        &self.store
+    }
+
+    fn read_model(&self) -> &ReadModelTable {
+        &self.read_model
+    }
+
+    fn builds(&self) -> &ReplayTable {
+        &self.replay
+    }
+
+    fn prunable(&self) -> &ReplayTable {
+        &self.replay
+    }
+
+    fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    fn quarantined(&self) -> Option<&SqsLetters> {
+        self.quarantined.as_ref()
+    }
+
+    fn given_up(&self) -> Option<&SqsLetters> {
+        self.given_up.as_ref()
+    }
+}
+
 impl Target {
-    /// Connects; nothing is sent yet.
-    pub(crate) async fn connect(self) -> Connection {
+    /// Connects; nothing is sent to the tables yet.
+    ///
+    /// # Errors
+    /// [`NoCredentials`]
+    pub(crate) async fn connect(self) -> Result<Connection, NoCredentials> {
         let mut loader =
             aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(runtime::clients::http_client());
         if self.endpoint_url.as_deref().is_some_and(is_loopback) {
@@ -70,24 +132,39 @@ impl Target {
                 .region(Region::new("us-east-1"));
         }
         let config = loader.load().await;
+        let provider = config.credentials_provider().ok_or(NoCredentials)?;
+        provider.provide_credentials().await.map_err(|_| NoCredentials)?;
         let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
         if let Some(url) = self.endpoint_url {
             dynamodb = dynamodb.endpoint_url(url);
         }
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
-        let queue = self.quarantine_queue_url.map(|url| {
-            let sqs = aws_sdk_sqs::config::Builder::from(&config)
-                .endpoint_url(origin(&url))
-                .build();
-            SqsQuarantineQueue::new(aws_sdk_sqs::Client::from_conf(sqs), url)
-        });
-        Connection {
+        let quarantine = self.quarantine_queue_url.map(|url| (sqs(&config, &url), url));
+        let failures = self
+            .stream_failures_queue_url
+            .map(|url| (sqs(&config, &url), url));
+        let letters = |(client, url): (aws_sdk_sqs::Client, String)| SqsLetters::new(client, url);
+        Ok(Connection {
             log: EventTable::new(dynamodb.clone(), self.event_table),
             store: ProjectionTable::new(dynamodb.clone(), self.read_model_table.clone()),
-            read_model: ReadModelTable::new(dynamodb, self.read_model_table),
-            queue: Queue(queue),
-        }
+            read_model: ReadModelTable::new(dynamodb.clone(), self.read_model_table.clone()),
+            replay: ReplayTable::new(dynamodb, self.read_model_table),
+            queue: Queue(
+                quarantine
+                    .clone()
+                    .map(|(client, url)| SqsQuarantineQueue::new(client, url)),
+            ),
+            quarantined: quarantine.map(letters),
+            given_up: failures.map(letters),
+        })
     }
+}
+
+fn sqs(config: &SdkConfig, queue_url: &str) -> aws_sdk_sqs::Client {
+    let config = aws_sdk_sqs::config::Builder::from(config)
+        .endpoint_url(origin(queue_url))
+        .build();
+    aws_sdk_sqs::Client::from_conf(config)
 }
 
 /// An address of the form that an endpoint needs.

@@ -1,13 +1,46 @@
-//! The operator's tool for the read model: rebuild it from the events while the system runs, and look at it.
+//! The operator's tool for the read model: rebuild it from the events while the system runs, verify it, go back to an
+//! older one, try again what could not be applied, and look at it.
 //!
 //! Deliberately absent: any way to append, change or remove an event.
 
+mod bars;
+mod builds;
 mod cli;
+mod compare;
 mod connection;
+mod difference;
+mod lease;
+mod letters;
+mod persistent;
+mod promote;
+mod promotion;
+mod prune;
 mod rebuild;
+mod redrive;
+mod replay_table;
 mod report;
+mod roll_back;
 mod status;
+mod streams;
+mod tables;
+mod tail;
+mod verify;
 
+pub use builds::{BuildStore, Checkpoint, Pass, Verification};
 pub use cli::{Cli, run};
+pub use compare::{Change, Compare};
+pub use difference::{Account, Difference};
+pub use lease::Lease;
+pub use letters::{Letter, Letters, LettersUnavailable, SqsLetters};
+pub use persistent::CatchUpError;
+pub use promote::{Promote, PromoteCommandError, Promoted};
+pub use promotion::PromotionError;
+pub use prune::{Doomed, ItemKey, KeyPage, Prune, PruneError, PruneStore, Pruned, QUIET_MILLIS};
 pub use rebuild::{Rebuild, RebuildError, Rebuilt};
+pub use redrive::{Redrive, RedriveError, Redriven};
+pub use replay_table::ReplayTable;
+pub use roll_back::{RollBack, RollBackError};
 pub use status::{EventStatus, GenerationStatus, Status, StatusError, status};
+pub use tables::Tables;
+pub use tail::{Tail, TailEvent};
+pub use verify::{Finding, MAX_FINDINGS, Verified, Verify, VerifyError};

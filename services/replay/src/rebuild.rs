@@ -1,42 +1,40 @@
 //! Building the next generation from the events, while live traffic goes on.
 //!
 //! From the moment that a generation is being built, the projector applies new events to it as well, where they
-//! continue what is there. So the rebuild has three passes: it scans the event table, each page of which sees all
-//! that was appended before the build began; it compares every patient with the head of its stream; and it
-//! promotes, and then looks once more at those of whom something was recorded meanwhile, since events that
-//! overtook each other are left out of a generation that is being built.
+//! continue what is there. The rebuild has two passes over the event table, in parallel segments: it applies all
+//! events, and it verifies what came of them, after bringing each patient to the head of its stream. Then it promotes.
+//! How far each segment has come is kept, so that a rebuild which is cut short goes on where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Generation, PatientId, StreamVersion, Timestamp};
+use domain::{Generation, PatientId, StoredEntry, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
-    Advance, AdvanceError, BeginError, CatchUp, Hints, ProjectionStore, ProjectionUnavailable, PromoteError,
-    QuarantineQueue, Reconcile, ReconcileError, Reconciled, Retry, SWEEP_OVERLAP_MILLIS, abandon,
-    begin_building, current, promote,
+    Advance, BeginError, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon, begin_building,
 };
 use runtime::clock::Clock;
 
-/// How often patients that could not be advanced are tried again before the command gives up. Each attempt
-/// already contains the SDK's own, with pauses.
-const ATTEMPTS: u32 = 5;
-/// Patients whose states in the active generation are read at once.
-const CHUNK: usize = 500;
+use crate::builds::{BuildStore, Checkpoint, Pass, Verification};
+use crate::persistent::{CatchUpError, PersistentReconcile};
+use crate::promotion::{Promotion, PromotionError};
+use crate::streams::Walk;
+use crate::tables::Tables;
+use crate::verify::{Finding, Verified, Verify, VerifyError};
 
 /// A rebuild of the read model.
 #[derive(Debug, Clone, Copy)]
-pub struct Rebuild<'a, L, S, Q> {
-    /// The events.
-    pub log: &'a L,
-    /// The read model.
-    pub store: &'a S,
-    /// Who is told about events that can't be applied.
-    pub queue: &'a Q,
+pub struct Rebuild<'a, T> {
+    /// What it works on.
+    pub tables: &'a T,
     /// Into how many parts the event table is divided; all of them are read at once.
     pub segments: u16,
     /// How many calls each of them has under way at once, at most.
     pub concurrency: usize,
+    /// Patients whose broken hash chains are known, and no reason to refuse.
+    pub accepted: &'a BTreeSet<PatientId>,
+    /// Whether the generation is promoted, once it is verified.
+    pub promote: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -44,254 +42,287 @@ pub struct Rebuild<'a, L, S, Q> {
 /// What a rebuild came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The generation that is active now.
+    /// The generation that was built, and is active now if it was to be.
     pub generation: Generation,
     /// How many patients it has.
     pub patients: u64,
-    /// How many events were read.
+    /// How many events they have.
     pub events: u64,
-    /// Patients that stay behind, as they did before, at the event that can't be applied.
+    /// Patients that stay behind, as they did before, at the event that can't be applied; those of segments that were
+    /// finished earlier are not among them.
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
 }
 
-/// Why a rebuild did not end as it should. Queries still read the generation that they did, but for
-/// [`RebuildError::NotComparedAgain`].
+/// Why a rebuild did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The build could not be begun.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The event table can't be read. Run the command again: it goes on with the same generation.
+    /// The event table can't be read. Run the command again: it goes on where it was.
     #[error(transparent)]
     Log(#[from] LogUnavailable),
-    /// The read model can't be read. Run the command again: it goes on with the same generation.
+    /// The read model can't be read or written. Run the command again: it goes on where it was.
     #[error(transparent)]
     Store(#[from] ProjectionUnavailable),
-    /// The generation could not be compared with the events. Run the command again: it goes on with the same
-    /// generation.
+    /// Somebody could not be brought to the last event. Run the command again: it goes on where it was.
     #[error(transparent)]
-    Reconcile(#[from] ReconcileError),
-    /// A patient could not be advanced, however often it was tried. Run the command again: it goes on with the same
-    /// generation.
-    #[error("patient {patient} could not be advanced")]
-    Patient {
-        /// Which one.
-        patient: PatientId,
-        /// What the last attempt said.
-        source: AdvanceError,
-    },
-    /// The new generation lacks events that queries see today, and was given up. Fix what keeps them from being
-    /// applied, then run the command again: it builds another one.
-    #[error(
-        "not promoted: generation {generation} would show less of {} than is shown now",
-        patients(behind)
-    )]
-    WouldLoseData {
-        /// The generation that was built.
+    CatchUp(#[from] CatchUpError),
+    /// The generation could not be verified. Run the command again: it goes on where it was.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The generation is not what was appended, and was given up. Look into each finding; a patient whose broken chain
+    /// is known can be accepted.
+    #[error("not promoted: generation {generation} failed its verification: {}", shown(findings, *wrong))]
+    Wrong {
+        /// The generation.
         generation: Generation,
-        /// The patients, and the first event that could not be applied.
-        behind: BTreeMap<PatientId, StreamVersion>,
+        /// How many findings there are.
+        wrong: u64,
+        /// The first of them.
+        findings: Vec<Finding>,
     },
     /// Somebody else promoted it, or gave it up.
     #[error(transparent)]
-    Promote(#[from] PromoteError),
-    /// The new generation **is** active, but was not compared with the events once more. The reconciler does that, on
-    /// its schedule.
-    #[error(
-        "generation {generation} is active, but the last comparison failed: the reconciler will make up for it"
-    )]
-    NotComparedAgain {
-        /// The generation.
-        generation: Generation,
-        /// What failed.
-        source: Box<RebuildError>,
-    },
+    Abandon(#[from] PromoteError),
+    /// The generation was not promoted.
+    #[error(transparent)]
+    Promotion(#[from] PromotionError),
 }
 
-fn patients(behind: &BTreeMap<PatientId, StreamVersion>) -> String {
-    behind
-        .iter()
-        .map(|(patient, version)| format!("{patient} (event {version})"))
-        .collect::<Vec<_>>()
-        .join(", ")
+fn shown(findings: &[Finding], wrong: u64) -> String {
+    let first: Vec<String> = findings.iter().take(5).map(ToString::to_string).collect();
+    let more = wrong.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
+    let more = if more > 0 {
+        format!("; {more} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", first.join("; "))
 }
 
-impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Rebuild<'_, L, S, Q> {
-    /// Builds the next generation, or goes on with the one that is being built, and promotes it. `on_events` is
-    /// told how many events each step has read.
+impl<T: Tables> Rebuild<'_, T> {
+    /// Builds the next generation, or goes on with the one that is being built; verifies it; and promotes it, if it is
+    /// to be. Two at once do no harm, only needless work.
+    ///
+    /// `on_events` is told how many events a pass has read since it was last called; what earlier runs read counts.
     ///
     /// # Errors
-    /// [`RebuildError`]: run it again, after what the variant says.
-    pub async fn run(&self, on_events: &(impl Fn(u64) + Sync)) -> Result<Rebuilt, RebuildError> {
-        let began = (self.clock)();
-        let generation = begin_building(self.store).await?;
-        let (scanned, events) = self.scan(generation, on_events).await?;
-        let scanned: Vec<PatientId> = scanned.into_iter().collect();
-        let mut quarantined = self.compare(generation, &scanned).await?;
-        promote(self.store, generation).await?;
-        let overtaken = self.look_once_more(generation, &scanned, began).await;
-        let overtaken = overtaken.map_err(|source| RebuildError::NotComparedAgain {
-            generation,
-            source: Box::new(source),
-        })?;
-        quarantined.extend(overtaken);
-        let patients = u64::try_from(scanned.len()).unwrap_or(u64::MAX);
+    /// [`RebuildError`]
+    pub async fn run(&self, on_events: &(impl Fn(Pass, u64) + Sync)) -> Result<Rebuilt, RebuildError> {
+        let building = begin_building(self.tables.projection(), (self.clock)()).await?;
+        let generation = building.generation;
+        let mut quarantined = BTreeMap::new();
+        let verification = match self.tables.builds().verification(generation).await? {
+            Some(verification) => verification,
+            None => {
+                self.all_segments(|segment| self.apply(generation, segment, on_events))
+                    .await?;
+                let parts = self
+                    .all_segments(|segment| self.verify(generation, segment, on_events))
+                    .await?;
+                let verified = parts
+                    .into_iter()
+                    .fold(Verified::nothing(generation), Verified::plus);
+                self.put_verification(&verified, &mut quarantined).await?
+            }
+        };
+        if self.promote {
+            let promotion = Promotion {
+                tables: self.tables,
+                building,
+                concurrency: self.concurrency,
+                clock: self.clock,
+            };
+            quarantined.extend(promotion.run().await?);
+        }
         Ok(Rebuilt {
             generation,
-            patients,
-            events,
+            patients: verification.patients,
+            events: verification.events,
             quarantined,
         })
     }
 
-    /// Brings what events that overtook each other left out of the generation while it was being built. Patients who
-    /// were known are compared with their streams, and newer ones with the index, which follows its table and so may
-    /// leave some to the reconciler.
-    async fn look_once_more(
-        &self,
-        generation: Generation,
-        scanned: &[PatientId],
-        began: Timestamp,
-    ) -> Result<BTreeMap<PatientId, StreamVersion>, RebuildError> {
-        let mut quarantined = BTreeMap::new();
-        for chunk in scanned.chunks(CHUNK) {
-            let reconciled = self.reconcile(generation, Retry::No).to_heads(chunk).await?;
-            quarantined.extend(self.insist(generation, reconciled).await?.quarantined);
-        }
-        let since = began.plus_millis(-SWEEP_OVERLAP_MILLIS);
-        let reconciled = self.reconcile(generation, Retry::No).since(since).await?;
-        quarantined.extend(self.insist(generation, reconciled).await?.quarantined);
-        Ok(quarantined)
-    }
-
-    fn reconcile(&self, generation: Generation, retry: Retry) -> Reconcile<'_, L, S, Q> {
-        Reconcile {
-            log: self.log,
-            store: self.store,
-            queue: self.queue,
-            generation,
-            retry,
-            concurrency: self.concurrency,
-            now: (self.clock)(),
-        }
-    }
-
-    /// Tries again those that failed.
-    async fn insist(
-        &self,
-        generation: Generation,
-        mut reconciled: Reconciled,
-    ) -> Result<Reconciled, RebuildError> {
-        for _ in 0..ATTEMPTS {
-            let failed: Vec<PatientId> = reconciled.failed.keys().cloned().collect();
-            if failed.is_empty() {
-                break;
-            }
-            let again = self
-                .reconcile(generation, Retry::Quarantined)
-                .to_heads(&failed)
-                .await?;
-            reconciled.quarantined.extend(again.quarantined);
-            reconciled.failed = again.failed;
-        }
-        match reconciled.failed.pop_first() {
-            None => Ok(reconciled),
-            Some((patient, source)) => Err(RebuildError::Patient { patient, source }),
-        }
-    }
-
-    /// Reads all segments of the event table and applies what is in them; the patients found there, and how many
-    /// events.
-    async fn scan(
-        &self,
-        generation: Generation,
-        on_events: &(impl Fn(u64) + Sync),
-    ) -> Result<(BTreeSet<PatientId>, u64), RebuildError> {
+    async fn all_segments<F, V>(&self, run: impl Fn(Segment) -> F) -> Result<Vec<V>, RebuildError>
+    where
+        F: Future<Output = Result<V, RebuildError>>,
+    {
         let segments = (0..self.segments).map(|index| Segment {
             index,
             total: self.segments,
         });
-        let found: Vec<(BTreeSet<PatientId>, u64)> = stream::iter(segments)
-            .map(|segment| self.scan_segment(generation, segment, on_events))
+        // They are made before they run, see `projection::at_once`.
+        let runs: Vec<F> = segments.map(run).collect();
+        stream::iter(runs)
             .buffer_unordered(self.segments.into())
             .try_collect()
-            .await?;
-        let events = found.iter().map(|(_, events)| events).sum();
-        Ok((
-            found.into_iter().flat_map(|(patients, _)| patients).collect(),
-            events,
-        ))
+            .await
     }
 
-    async fn scan_segment(
+    /// Where a pass has to go on in a segment.
+    async fn checkpoint(
+        &self,
+        generation: Generation,
+        pass: Pass,
+        segment: Segment,
+    ) -> Result<Checkpoint, ProjectionUnavailable> {
+        let kept = self.tables.builds().checkpoint(generation, pass, segment).await?;
+        Ok(kept.unwrap_or(Checkpoint {
+            segments: segment.total,
+            ..Checkpoint::default()
+        }))
+    }
+
+    /// Applies all events of a segment.
+    async fn apply(
         &self,
         generation: Generation,
         segment: Segment,
-        on_events: &(impl Fn(u64) + Sync),
-    ) -> Result<(BTreeSet<PatientId>, u64), RebuildError> {
-        let advance = Advance {
-            log: self.log,
-            store: self.store,
-            queue: self.queue,
-            generation,
-            catch_up: CatchUp::FromEventTable,
-            retry: Retry::Quarantined,
-            concurrency: self.concurrency,
-            now: (self.clock)(),
-        };
-        let mut patients = BTreeSet::new();
-        let mut events = 0;
-        let mut next = None;
-        loop {
-            let page = self.log.scan(segment, next).await?;
+        on_events: &(impl Fn(Pass, u64) + Sync),
+    ) -> Result<(), RebuildError> {
+        let mut checkpoint = self.checkpoint(generation, Pass::Apply, segment).await?;
+        on_events(Pass::Apply, checkpoint.events);
+        while !checkpoint.done {
+            let page = self.tables.log().scan(segment, checkpoint.next.take()).await?;
             let read = u64::try_from(page.entries.len()).unwrap_or(u64::MAX);
             let mut hints = Hints::default();
-            for entry in page.entries {
-                patients.insert(entry.patient_id.clone());
-                hints.add(entry);
-            }
-            // Whoever fails, or is quarantined, is looked at again when the generation is compared.
+            page.entries
+                .into_iter()
+                .map(StoredEntry::decode)
+                .for_each(|entry| hints.add(entry));
+            let advance = Advance {
+                log: self.tables.log(),
+                store: self.tables.projection(),
+                queue: self.tables.queue(),
+                generation,
+                catch_up: CatchUp::FromEventTable,
+                retry: Retry::Quarantined,
+                concurrency: self.concurrency,
+                now: (self.clock)(),
+            };
+            // Whoever fails, or is quarantined, is looked at again in the second pass.
             advance.run(&hints).await;
-            events += read;
-            on_events(read);
-            next = page.next;
-            if next.is_none() {
-                return Ok((patients, events));
-            }
+            checkpoint.events += read;
+            checkpoint.done = page.next.is_none();
+            checkpoint.next = page.next;
+            let builds = self.tables.builds();
+            builds
+                .put_checkpoint(generation, Pass::Apply, segment.index, &checkpoint)
+                .await?;
+            on_events(Pass::Apply, read);
         }
+        Ok(())
     }
 
-    /// Brings every patient to the head of its stream, and refuses to go on if queries would see less than now.
-    async fn compare(
+    /// Brings the patients of a segment to the heads of their streams, and compares them with their events.
+    async fn verify(
         &self,
         generation: Generation,
-        patients: &[PatientId],
-    ) -> Result<BTreeMap<PatientId, StreamVersion>, RebuildError> {
-        let active = current(self.store).await?.active;
-        let mut quarantined = BTreeMap::new();
-        let mut behind = BTreeMap::new();
-        for chunk in patients.chunks(CHUNK) {
-            // The active generation first: what it shows now, the heads that are read afterwards cover.
-            let shown = self.store.states(active, chunk).await?;
-            let reconciled = self
-                .reconcile(generation, Retry::Quarantined)
-                .to_heads(chunk)
-                .await?;
-            let reconciled = self.insist(generation, reconciled).await?;
-            for (patient, state) in chunk.iter().zip(shown) {
-                let Some(stopped_at) = reconciled.quarantined.get(patient) else {
-                    continue;
-                };
-                if state.is_some_and(|state| state.applied >= *stopped_at) {
-                    behind.insert(patient.clone(), *stopped_at);
-                }
-            }
-            quarantined.extend(reconciled.quarantined);
+        segment: Segment,
+        on_events: &(impl Fn(Pass, u64) + Sync),
+    ) -> Result<Verified, RebuildError> {
+        let mut checkpoint = self.checkpoint(generation, Pass::Verify, segment).await?;
+        on_events(Pass::Verify, checkpoint.events);
+        let mut verified = Verified {
+            patients: checkpoint.patients,
+            events: checkpoint.events,
+            ..Verified::nothing(generation)
+        };
+        if checkpoint.done {
+            return Ok(verified);
         }
-        if behind.is_empty() {
-            return Ok(quarantined);
+        let reconcile = PersistentReconcile {
+            tables: self.tables,
+            generation,
+            retry: Retry::Quarantined,
+            concurrency: self.concurrency,
+            clock: self.clock,
+        };
+        let verify = Verify {
+            tables: self.tables,
+            generation,
+            segments: self.segments,
+            concurrency: self.concurrency,
+        };
+        let mut walk = Walk::new(self.tables.log(), segment, checkpoint.next.take());
+        while let Some(found) = walk.next().await? {
+            let patients: Vec<PatientId> = found
+                .streams
+                .iter()
+                .map(|stream| stream.patient.clone())
+                .collect();
+            reconcile.to_heads(&patients).await?;
+            let part = self.without_accepted(verify.streams(found.streams).await?);
+            on_events(Pass::Verify, part.events);
+            verified = verified.plus(part);
+            checkpoint.next = found.position;
+            self.keep(&mut checkpoint, &verified, segment.index).await?;
         }
-        abandon(self.store, generation).await?;
-        Err(RebuildError::WouldLoseData { generation, behind })
+        checkpoint.done = true;
+        self.keep(&mut checkpoint, &verified, segment.index).await?;
+        Ok(verified)
+    }
+
+    /// Keeps how far the second pass has come; not beyond a finding, which the next run has to meet again.
+    async fn keep(
+        &self,
+        checkpoint: &mut Checkpoint,
+        verified: &Verified,
+        index: u16,
+    ) -> Result<(), ProjectionUnavailable> {
+        if verified.wrong > 0 {
+            return Ok(());
+        }
+        checkpoint.events = verified.events;
+        checkpoint.patients = verified.patients;
+        let builds = self.tables.builds();
+        builds
+            .put_checkpoint(verified.generation, Pass::Verify, index, checkpoint)
+            .await
+    }
+
+    /// Leaves out the findings that are no reason to refuse: a chain that is broken where nobody sees it, or of a
+    /// patient who was accepted.
+    fn without_accepted(&self, mut verified: Verified) -> Verified {
+        let refuses = |finding: &Finding| match finding {
+            Finding::BrokenLink {
+                patient_id, applied, ..
+            } => *applied && !self.accepted.contains(patient_id),
+            Finding::Differs { .. }
+            | Finding::NoEvents { .. }
+            | Finding::Unreadable { .. }
+            | Finding::NotListed { .. } => true,
+        };
+        let before = verified.findings.len();
+        verified.findings.retain(refuses);
+        let accepted = before - verified.findings.len();
+        verified.wrong -= u64::try_from(accepted).unwrap_or_default();
+        verified
+    }
+
+    async fn put_verification(
+        &self,
+        verified: &Verified,
+        quarantined: &mut BTreeMap<PatientId, StreamVersion>,
+    ) -> Result<Verification, RebuildError> {
+        let generation = verified.generation;
+        if verified.wrong > 0 {
+            abandon(self.tables.projection(), generation).await?;
+            return Err(RebuildError::Wrong {
+                generation,
+                wrong: verified.wrong,
+                findings: verified.findings.clone(),
+            });
+        }
+        quarantined.clone_from(&verified.quarantined);
+        let verification = Verification {
+            verified_at: (self.clock)(),
+            patients: verified.patients,
+            events: verified.events,
+        };
+        let builds = self.tables.builds();
+        builds.put_verification(generation, verification).await?;
+        Ok(verification)
     }
 }

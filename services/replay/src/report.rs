@@ -2,28 +2,77 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::ExitCode;
 
-use domain::{PatientId, StreamVersion};
+use domain::{Generation, PatientId, StreamVersion};
+use serde::Serialize;
+use serde_json::{Value, json};
 
+use crate::compare::Change;
+use crate::difference::Difference;
+use crate::promote::Promoted;
+use crate::prune::Pruned;
 use crate::rebuild::Rebuilt;
+use crate::redrive::Redriven;
 use crate::status::Status;
+use crate::tail::TailEvent;
+use crate::verify::{Finding, Verified};
 
-/// A status for people.
-pub(crate) fn status(status: &Status) -> String {
+/// The exit code of a verification that found something wrong.
+const WRONG: u8 = 3;
+/// Patients that a dry run names; the others are only counted.
+const NAMED: usize = 1_000;
+
+/// What a command has to say.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// For people.
+    pub(crate) text: String,
+    /// For scripts.
+    pub(crate) json: String,
+    code: u8,
+}
+
+impl Answer {
+    fn new(text: String, json: &impl Serialize) -> Answer {
+        Answer {
+            text,
+            // Maps with keys that are texts, and numbers: nothing that JSON could not hold.
+            json: serde_json::to_string_pretty(json).unwrap_or_default(),
+            code: 0,
+        }
+    }
+
+    /// Of a command that printed as it went.
+    pub(crate) fn nothing() -> Answer {
+        Answer {
+            text: String::new(),
+            json: String::new(),
+            code: 0,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+/// A status.
+pub(crate) fn status(status: &Status) -> Answer {
     let mut text = String::new();
     if status.generations.is_empty() {
         text.push_str("no generation yet: nothing was projected\n");
     } else {
         let _ = writeln!(
             text,
-            "{:<12}{:<10}{:>10}{:>12}{:>12}{:>13}",
+            "{:<12}{:<16}{:>10}{:>12}{:>12}{:>13}",
             "generation", "", "patients", "check-ins", "applied", "quarantined"
         );
     }
     for line in &status.generations {
         let _ = writeln!(
             text,
-            "{:<12}{:<10}{:>10}{:>12}{:>12}{:>13}",
+            "{:<12}{:<16}{:>10}{:>12}{:>12}{:>13}",
             line.generation.to_string(),
             line.role,
             line.patients,
@@ -32,23 +81,238 @@ pub(crate) fn status(status: &Status) -> String {
             line.quarantined
         );
     }
+    if let Some(lease) = &status.at_work {
+        let _ = writeln!(
+            text,
+            "`replay {}` is at work, since {}",
+            lease.command, lease.since
+        );
+    }
     let events = &status.events;
     let _ = write!(
         text,
         "events {}, not applied {} (of {} patients)",
         events.total, events.lag, events.patients_behind
     );
-    text
+    Answer::new(text, status)
 }
 
-/// A rebuild for people.
-pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> String {
+/// A rebuild.
+pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
     let mut text = format!(
         "generation {} is active: {} events of {} patients in {seconds:.1} s",
         rebuilt.generation, rebuilt.events, rebuilt.patients
     );
     text.push_str(&quarantined(&rebuilt.quarantined));
-    text
+    Answer::new(
+        text,
+        &json!({
+            "generation": rebuilt.generation,
+            "promoted": true,
+            "patients": rebuilt.patients,
+            "events": rebuilt.events,
+            "quarantined": rebuilt.quarantined,
+            "seconds": seconds,
+        }),
+    )
+}
+
+/// What a dry run would change.
+#[derive(Debug)]
+pub(crate) struct DryRun {
+    active: Generation,
+    values: bool,
+    changed: u64,
+    changes: Vec<Change>,
+}
+
+impl DryRun {
+    pub(crate) fn new(active: Generation, values: bool) -> DryRun {
+        DryRun {
+            active,
+            values,
+            changed: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, mut change: Change) {
+        self.changed += 1;
+        if self.changes.len() < NAMED {
+            change.differences = shown(change.differences, self.values);
+            self.changes.push(change);
+        }
+    }
+}
+
+fn shown(differences: Vec<Difference>, values: bool) -> Vec<Difference> {
+    if values {
+        return differences;
+    }
+    differences.into_iter().map(Difference::without_values).collect()
+}
+
+fn described(difference: &Difference) -> String {
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+    if difference.found.is_none() && difference.expected.is_none() {
+        return difference.field.clone();
+    }
+    format!(
+        "{} ({} instead of {})",
+        difference.field,
+        value(&difference.found),
+        value(&difference.expected)
+    )
+}
+
+/// A dry run.
+pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
+    let mut text = String::new();
+    for change in &dry_run.changes {
+        let fields: Vec<String> = change.differences.iter().map(described).collect();
+        let _ = writeln!(text, "{}: {}", change.patient_id, fields.join(", "));
+    }
+    let more = dry_run
+        .changed
+        .saturating_sub(u64::try_from(dry_run.changes.len()).unwrap_or(u64::MAX));
+    if more > 0 {
+        let _ = writeln!(text, "and {more} more");
+    }
+    let _ = write!(
+        text,
+        "generation {} is built and verified: {} events of {} patients; {} of them differ from {}\n\
+         make it the active one with `replay promote`, or remove it with `replay prune --building`",
+        rebuilt.generation, rebuilt.events, rebuilt.patients, dry_run.changed, dry_run.active
+    );
+    text.push_str(&quarantined(&rebuilt.quarantined));
+    Answer::new(
+        text,
+        &json!({
+            "generation": rebuilt.generation,
+            "promoted": false,
+            "active": dry_run.active,
+            "patients": rebuilt.patients,
+            "events": rebuilt.events,
+            "quarantined": rebuilt.quarantined,
+            "changed": dry_run.changed,
+            "changes": dry_run.changes,
+        }),
+    )
+}
+
+/// A verification.
+pub(crate) fn verified(mut verified: Verified, values: bool) -> Answer {
+    if !values {
+        for finding in &mut verified.findings {
+            if let Finding::Differs { differences, .. } = finding {
+                *differences = shown(std::mem::take(differences), false);
+            }
+        }
+    }
+    let mut text = String::new();
+    for finding in &verified.findings {
+        match finding {
+            Finding::Differs {
+                patient_id,
+                version,
+                differences,
+            } if values => {
+                let fields: Vec<String> = differences.iter().map(described).collect();
+                let fields = fields.join(", ");
+                let _ = writeln!(
+                    text,
+                    "{patient_id}: the read model at version {version}: {fields}"
+                );
+            }
+            Finding::Differs { .. }
+            | Finding::BrokenLink { .. }
+            | Finding::NoEvents { .. }
+            | Finding::Unreadable { .. }
+            | Finding::NotListed { .. } => drop(writeln!(text, "{finding}")),
+        }
+    }
+    let verdict = match verified.wrong {
+        0 => "is what the events say".to_owned(),
+        wrong => format!("and the events: {wrong} found wrong"),
+    };
+    let _ = write!(
+        text,
+        "generation {} {verdict}: {} events of {} patients, {} check-ins, {} events not applied yet",
+        verified.generation, verified.events, verified.patients, verified.checkins, verified.lag
+    );
+    text.push_str(&quarantined(&verified.quarantined));
+    let code = if verified.wrong == 0 { 0 } else { WRONG };
+    Answer {
+        code,
+        ..Answer::new(text, &verified)
+    }
+}
+
+/// A promotion, or a roll back.
+pub(crate) fn promoted(promoted: &Promoted) -> Answer {
+    let mut text = format!(
+        "generation {} is active, in place of {}",
+        promoted.generation, promoted.previous
+    );
+    text.push_str(&quarantined(&promoted.quarantined));
+    Answer::new(
+        text,
+        &json!({
+            "generation": promoted.generation,
+            "previous": promoted.previous,
+            "quarantined": promoted.quarantined,
+        }),
+    )
+}
+
+/// What was removed.
+pub(crate) fn pruned(pruned: &Pruned) -> Answer {
+    let kept: Vec<String> = pruned.kept.iter().map(ToString::to_string).collect();
+    Answer::new(
+        format!("{} items removed; kept: {}", pruned.items, kept.join(", ")),
+        &json!({ "items": pruned.items, "kept": pruned.kept }),
+    )
+}
+
+/// A redrive.
+pub(crate) fn redriven(redriven: &Redriven) -> Answer {
+    let mut text = format!(
+        "{} quarantined patients tried again, {} events applied",
+        redriven.tried, redriven.events
+    );
+    if redriven.settled + redriven.unsettled + redriven.batches > 0 {
+        let _ = write!(
+            text,
+            "\nmessages: {} settled and removed, {} stay; {} batches that had been given up reconciled",
+            redriven.settled, redriven.unsettled, redriven.batches
+        );
+    }
+    text.push_str(&quarantined(&redriven.quarantined));
+    for (patient, error) in &redriven.failed {
+        let _ = write!(text, "\nfailed, run it again: {patient}: {error}");
+    }
+    let code = u8::from(!redriven.failed.is_empty());
+    Answer {
+        code,
+        ..Answer::new(text, redriven)
+    }
+}
+
+/// One event of a tail.
+pub(crate) fn tail_event(event: &TailEvent, json: bool) -> String {
+    if json {
+        let value: Value = json!(event);
+        return value.to_string();
+    }
+    let unread = "(can't be read)";
+    format!(
+        "{} {} {} {} {}",
+        event.recorded_at,
+        event.patient_id,
+        event.version,
+        event.event_type.as_deref().unwrap_or(unread),
+        event.correlation_id.as_deref().unwrap_or("-")
+    )
 }
 
 fn quarantined(patients: &BTreeMap<PatientId, StreamVersion>) -> String {

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use domain::{EventShard, Generation, ListingShard, PatientId, StreamVersion, Timestamp};
 use event_log::{EventLog, LogUnavailable};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use projection::{ProjectionStore, ProjectionUnavailable};
 use read_model::{ReadModelStore, ReadModelUnavailable};
 use serde::Serialize;
+
+use crate::builds::BuildStore;
+use crate::lease::Lease;
+use crate::tables::Tables;
 
 /// Index entries that are read at once.
 const PAGE: u16 = 500;
@@ -23,6 +28,9 @@ const RETENTION_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 pub struct Status {
     /// The active generation, the one that is being built and the previous one, as far as there are any.
     pub generations: Vec<GenerationStatus>,
+    /// Who is changing the read model at the moment; or was, if it ended without a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_work: Option<Lease>,
     /// The events, compared with the active generation.
     pub events: EventStatus,
 }
@@ -33,7 +41,7 @@ pub struct Status {
 pub struct GenerationStatus {
     /// Its number.
     pub generation: Generation,
-    /// `active`, `building` or `previous`.
+    /// `active`, `building`, `verified` (built, and not promoted), `rolling-back` or `previous`.
     pub role: &'static str,
     /// Registered patients.
     pub patients: u64,
@@ -66,24 +74,29 @@ pub enum StatusError {
     /// The read model can't be read.
     #[error(transparent)]
     ReadModel(#[from] ReadModelUnavailable),
+    /// The control item can't be read.
+    #[error(transparent)]
+    Store(#[from] ProjectionUnavailable),
 }
 
 /// Looks at every patient of every generation, and at the head of every stream.
 ///
 /// # Errors
 /// [`StatusError`]
-pub async fn status(
-    log: &impl EventLog,
-    read_model: &impl ReadModelStore,
-    now: Timestamp,
-) -> Result<Status, StatusError> {
-    let control = read_model.control().await?;
+pub async fn status(tables: &impl Tables, now: Timestamp) -> Result<Status, StatusError> {
+    let (log, read_model) = (tables.log(), tables.read_model());
+    let control = tables.projection().control().await?;
     let mut patients = BTreeMap::new();
     let mut generations = Vec::new();
     if let Some(control) = control {
+        let building = match control.building {
+            Some(building) if building < control.active => "rolling-back",
+            Some(building) if tables.builds().verification(building).await?.is_some() => "verified",
+            Some(_) | None => "building",
+        };
         let roles = [
             (Some(control.active), "active"),
-            (control.building, "building"),
+            (control.building, building),
             (control.previous, "previous"),
         ];
         for (generation, role) in roles {
@@ -123,7 +136,11 @@ pub async fn status(
             .map(|(head, applied)| u64::from(applied < head))
             .sum(),
     };
-    Ok(Status { generations, events })
+    Ok(Status {
+        generations,
+        at_work: None,
+        events,
+    })
 }
 
 async fn look_at(

@@ -9,6 +9,7 @@ mod event;
 mod event_hash;
 mod event_id;
 mod generation;
+mod hash_chain;
 mod patient;
 mod patient_state;
 mod quarantine;
@@ -23,11 +24,14 @@ pub use event::{Event, EventData, PatientCheckedIn, PatientRegistered};
 pub use event_hash::EventHash;
 pub use event_id::{CorrelationId, EventId};
 pub use generation::Generation;
+pub use hash_chain::{Break, BrokenLink, HashChain};
 pub use patient::{InvalidPatient, PatientId, PatientName};
 pub use patient_state::{Applied, ApplyError, Patient, PatientState, Rejection};
 pub use quarantine::{Quarantine, QuarantineReason};
 pub use shard::{EventShard, ListingShard, Shard};
-pub use stored_event::{EventDraft, EventTooLarge, MAX_EVENT_BYTES, RecordedEvent, StoredEvent, StreamEntry};
+pub use stored_event::{
+    EventDraft, EventTooLarge, MAX_EVENT_BYTES, RecordedEvent, StoredEntry, StoredEvent, StreamEntry,
+};
 pub use stream_version::StreamVersion;
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use upcast::{Undecodable, Upcaster, Upcasters};

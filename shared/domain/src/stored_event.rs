@@ -73,6 +73,17 @@ pub struct RecordedEvent {
     pub event: Event,
 }
 
+/// One place in a stream exactly as it is stored: its version can always be read, its envelope perhaps not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Whose stream.
+    pub patient_id: PatientId,
+    /// Where in the stream.
+    pub version: StreamVersion,
+    /// What is stored there, or why it can't be read.
+    pub event: Result<StoredEvent, Undecodable>,
+}
+
 /// One place in a stream: its version can always be read, its event perhaps not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEntry {
@@ -135,6 +146,18 @@ impl EventDraft {
             hash: EventHash::GENESIS,
         };
         event.sealed()
+    }
+}
+
+impl StoredEntry {
+    /// Decodes the event into today's shape.
+    #[must_use]
+    pub fn decode(self) -> StreamEntry {
+        StreamEntry {
+            patient_id: self.patient_id,
+            version: self.version,
+            event: self.event.and_then(StoredEvent::decode),
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Unreadable(String);
 /// A running embedded DynamoDB. Dropping it stops the endpoint.
 pub struct EmbeddedDynamoDb {
     database: Database,
-    appended: AppendedEvents,
+    counter: EventCounter,
     address: SocketAddr,
     server: JoinHandle<()>,
     _temporary: Option<tempfile::TempDir>,
@@ -109,11 +109,11 @@ impl EmbeddedDynamoDb {
             .await
             .map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
-        let (database, appended) = open(folder, durability)?;
+        let (database, counter) = open(folder, durability)?;
         let server = tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
         Ok(EmbeddedDynamoDb {
             database,
-            appended,
+            counter,
             address,
             server,
             _temporary: None,
@@ -152,44 +152,55 @@ impl EmbeddedDynamoDb {
         &self.database
     }
 
-    /// A count of the events, for showing it every second: it costs what was appended since the last time.
+    /// A count of the events, for showing it every second: it costs what was written since the last time.
     #[must_use]
-    pub fn appended_events(&self) -> AppendedEvents {
-        self.appended.clone()
+    pub fn event_counter(&self) -> EventCounter {
+        self.counter.clone()
     }
 }
 
-/// Counts the events that were ever appended to the event table, by its stream: the embedded DynamoDB never
-/// drops a stream record. It reads on a connection of its own, so no writer waits for it.
+/// Counts what was ever done to the event table, by its stream: the embedded DynamoDB never drops a stream record.
+/// It reads on a connection of its own, so no writer waits for it.
 #[derive(Debug, Clone)]
-pub struct AppendedEvents(Arc<Mutex<Appended>>);
+pub struct EventCounter(Arc<Mutex<Counted>>);
 
-#[derive(Debug)]
-struct Appended {
-    connection: rusqlite::Connection,
-    counted_to: i64,
-    count: u64,
+/// What was ever done to the event table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EventCounts {
+    /// How many events were appended.
+    pub appended: u64,
+    /// How often an event was modified or removed, which this system never does.
+    pub changed: u64,
 }
 
-impl AppendedEvents {
+#[derive(Debug)]
+struct Counted {
+    connection: rusqlite::Connection,
+    to: i64,
+    counts: EventCounts,
+}
+
+impl EventCounter {
     /// How many there are now.
     ///
     /// # Errors
-    /// [`Unreadable`]: the number will be there the next time.
-    pub fn count(&self) -> Result<u64, Unreadable> {
-        let mut appended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (new, last): (u64, Option<i64>) = appended
+    /// [`Unreadable`]: the numbers will be there the next time.
+    pub fn count(&self) -> Result<EventCounts, Unreadable> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (appended, changed, last): (u64, u64, Option<i64>) = counted
             .connection
             .query_row(
-                "SELECT COUNT(*), MAX(id) FROM _stream_records
-                 WHERE id > ?1 AND table_name = ?2 AND event_name = 'INSERT'",
-                (appended.counted_to, EVENT_TABLE),
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                "SELECT COUNT(*) FILTER (WHERE event_name = 'INSERT'),
+                        COUNT(*) FILTER (WHERE event_name <> 'INSERT'), MAX(id)
+                 FROM _stream_records WHERE id > ?1 AND table_name = ?2",
+                (counted.to, EVENT_TABLE),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )
             .map_err(|error| Unreadable(error.to_string()))?;
-        appended.count += new;
-        appended.counted_to = last.unwrap_or(appended.counted_to);
-        Ok(appended.count)
+        counted.counts.appended += appended;
+        counted.counts.changed += changed;
+        counted.to = last.unwrap_or(counted.to);
+        Ok(counted.counts)
     }
 }
 
@@ -215,7 +226,7 @@ pub fn client(endpoint_url: &str) -> aws_sdk_dynamodb::Client {
     )
 }
 
-fn open(folder: &Path, durability: Durability) -> Result<(Database, AppendedEvents), EmbeddedError> {
+fn open(folder: &Path, durability: Durability) -> Result<(Database, EventCounter), EmbeddedError> {
     let failed = |reason: String| EmbeddedError::Database {
         folder: folder.to_owned(),
         reason,
@@ -249,12 +260,12 @@ fn open(folder: &Path, durability: Durability) -> Result<(Database, AppendedEven
     }
     let connection = rusqlite::Connection::open(path).map_err(|e| failed(e.to_string()))?;
     index_stream_records(&connection).map_err(|e| failed(e.to_string()))?;
-    let appended = AppendedEvents(Arc::new(Mutex::new(Appended {
+    let counter = EventCounter(Arc::new(Mutex::new(Counted {
         connection,
-        counted_to: 0,
-        count: 0,
+        to: 0,
+        counts: EventCounts::default(),
     })));
-    Ok((database, appended))
+    Ok((database, counter))
 }
 
 /// Without this index every write to a table with a stream looks through all its stream records for the
@@ -285,26 +296,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_event_is_counted_once_also_after_a_restart() {
+    async fn every_event_and_every_change_is_counted_once_also_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let dynamodb = EmbeddedDynamoDb::start(folder.path(), Durability::Kept)
             .await
             .unwrap();
-        let appended = dynamodb.appended_events();
-        assert_eq!(appended.count().unwrap(), 0);
+        let counter = dynamodb.event_counter();
+        let check = |counter: &EventCounter, appended, changed| {
+            assert_eq!(counter.count().unwrap(), EventCounts { appended, changed });
+        };
+        check(&counter, 0, 0);
         put(&dynamodb, 1).await;
         put(&dynamodb, 2).await;
-        assert_eq!(appended.count().unwrap(), 2);
+        check(&counter, 2, 0);
         put(&dynamodb, 2).await;
         put(&dynamodb, 3).await;
-        assert_eq!(appended.count().unwrap(), 3);
+        check(&counter, 3, 1);
         drop(dynamodb);
 
         let dynamodb = EmbeddedDynamoDb::start(folder.path(), Durability::Kept)
             .await
             .unwrap();
         put(&dynamodb, 4).await;
-        assert_eq!(dynamodb.appended_events().count().unwrap(), 4);
+        check(&dynamodb.event_counter(), 4, 1);
     }
 
     #[tokio::test]

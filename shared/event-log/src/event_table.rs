@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{EventShard, PatientId, StreamEntry, StreamVersion, Timestamp};
+use domain::{EventShard, PatientId, StoredEntry, StreamVersion, Timestamp};
 use serde::Deserialize;
 
 use crate::item::{
-    self, BY_RECORDED_AT, EventKey, PATIENT_ID, RECORDED_KEY, SHARD, VERSION, recorded_key, stream_entry,
+    self, BY_RECORDED_AT, EventKey, PATIENT_ID, RECORDED_KEY, SHARD, VERSION, recorded_key, stored_entry,
 };
 use crate::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
 
@@ -68,7 +68,7 @@ impl EventLog for EventTable {
         patient: &PatientId,
         after: StreamVersion,
         limit: u16,
-    ) -> Result<Vec<StreamEntry>, LogUnavailable> {
+    ) -> Result<Vec<StoredEntry>, LogUnavailable> {
         let wanted = usize::from(limit);
         let mut entries = Vec::new();
         let mut start = None;
@@ -93,7 +93,7 @@ impl EventLog for EventTable {
                 page.items
                     .into_iter()
                     .flatten()
-                    .filter_map(|item| stream_entry(item.into())),
+                    .filter_map(|item| stored_entry(item.into())),
             );
             start = page.last_evaluated_key;
             if start.is_none() {
@@ -130,7 +130,7 @@ impl EventLog for EventTable {
         &self,
         segment: Segment,
         after: Option<LogPosition>,
-    ) -> Result<LogPage<StreamEntry>, LogUnavailable> {
+    ) -> Result<LogPage<StoredEntry>, LogUnavailable> {
         let mut entries = Vec::new();
         let mut start = after.map(|position| table_key(&position));
         loop {
@@ -150,7 +150,7 @@ impl EventLog for EventTable {
                 page.items
                     .into_iter()
                     .flatten()
-                    .filter_map(|item| stream_entry(item.into())),
+                    .filter_map(|item| stored_entry(item.into())),
             );
             match after_page(page.last_evaluated_key) {
                 Ok(next) => return Ok(LogPage { entries, next }),

@@ -2,7 +2,9 @@
 //!
 //! A stream record's image and an item that was read decode through the same function.
 
-use domain::{EventShard, PatientId, StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable};
+use domain::{
+    EventShard, PatientId, StoredEntry, StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable,
+};
 use serde::Deserialize;
 use serde_dynamo::{AttributeValue, Item};
 
@@ -61,17 +63,21 @@ pub fn recorded_key(recorded_at: Timestamp, patient: &PatientId, version: Stream
     format!("{recorded_at}#{patient}#{:012}", version.get())
 }
 
-/// Decodes an item or a stream record's new image. `None` if not even the key can be read, which no item of
-/// the event table can be.
+/// Reads an item of the event table as it is stored. `None` if not even the key can be read, which no item of
+/// this system's own is like.
 #[must_use]
-pub fn stream_entry(item: Item) -> Option<StreamEntry> {
+pub fn stored_entry(item: Item) -> Option<StoredEntry> {
     let EventKey { patient_id, version } = EventKey::of(&item)?;
-    let event = serde_dynamo::from_item::<_, StoredEvent>(item)
-        .map_err(|_| Undecodable::InvalidEnvelope)
-        .and_then(StoredEvent::decode);
-    Some(StreamEntry {
+    let event = serde_dynamo::from_item(item).map_err(|_| Undecodable::InvalidEnvelope);
+    Some(StoredEntry {
         patient_id,
         version,
         event,
     })
+}
+
+/// Decodes an item or a stream record's new image; `None` as above.
+#[must_use]
+pub fn stream_entry(item: Item) -> Option<StreamEntry> {
+    stored_entry(item).map(StoredEntry::decode)
 }

@@ -7,7 +7,7 @@ pub mod item;
 
 use std::future::Future;
 
-use domain::{EventShard, PatientId, StreamEntry, StreamVersion, Timestamp};
+use domain::{EventShard, PatientId, StoredEntry, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use event_table::EventTable;
@@ -59,26 +59,26 @@ pub struct RecordedKey {
 
 /// Reading events. Two implementations: [`EventTable`], and the simulator's.
 pub trait EventLog: Send + Sync {
-    /// Up to `limit` entries of a stream after version `after`, in order; consistent: every event appended
+    /// Up to `limit` entries of a stream after version `after`, in order, as they are stored; consistent: every event appended
     /// before the call is seen. Fewer than `limit` means that the stream ends there.
     fn read(
         &self,
         patient: &PatientId,
         after: StreamVersion,
         limit: u16,
-    ) -> impl Future<Output = Result<Vec<StreamEntry>, LogUnavailable>> + Send;
+    ) -> impl Future<Output = Result<Vec<StoredEntry>, LogUnavailable>> + Send;
 
     /// The version of a stream's last event; consistent.
     fn head(&self, patient: &PatientId)
     -> impl Future<Output = Result<StreamVersion, LogUnavailable>> + Send;
 
-    /// A page of the whole table's `segment`, after `after`. Each stream lies in one segment, in order, but may
+    /// A page of the whole table's `segment` as it is stored, after `after`. Each stream lies in one segment, in order, but may
     /// span pages. Consistent: every event appended before the scan began is seen.
     fn scan(
         &self,
         segment: Segment,
         after: Option<LogPosition>,
-    ) -> impl Future<Output = Result<LogPage<StreamEntry>, LogUnavailable>> + Send;
+    ) -> impl Future<Output = Result<LogPage<StoredEntry>, LogUnavailable>> + Send;
 
     /// A page of what was recorded in `shard` at `from` or later, in order of recording. Not consistent: the
     /// index follows the table, commonly within a second, so sweep again from a little earlier.

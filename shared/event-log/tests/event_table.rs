@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{
     CheckinId, CorrelationId, Event, EventDraft, EventHash, EventId, EventShard, PatientCheckedIn, PatientId,
-    StoredEvent, StreamEntry, StreamVersion, Timestamp, Undecodable,
+    StoredEntry, StoredEvent, StreamVersion, Timestamp, Undecodable,
 };
 use embedded::{EVENT_TABLE, EmbeddedDynamoDb};
 use event_log::{EventLog as _, EventTable, LogPosition, RecordedKey, Segment, item};
@@ -65,7 +65,7 @@ async fn table_with(streams: &[(u64, u64)]) -> (EmbeddedDynamoDb, EventTable) {
     (dynamodb, table)
 }
 
-fn versions(entries: &[StreamEntry]) -> Vec<u64> {
+fn versions(entries: &[StoredEntry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.version.get()).collect()
 }
 
@@ -248,7 +248,7 @@ async fn a_broken_event_keeps_its_place_and_says_why() {
     assert_eq!(versions(&read), (1..=9).collect::<Vec<_>>());
     for (entry, (attribute, _, reason)) in read.into_iter().zip(cases) {
         assert_eq!(
-            entry.event.unwrap_err(),
+            entry.clone().decode().event.unwrap_err(),
             reason,
             "{attribute} of version {}",
             entry.version

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use domain::{
     Applied, ApplyError, CheckinRow, Generation, PatientId, PatientState, Quarantine, QuarantineReason,
-    RecordedEvent, StreamVersion, Timestamp, Undecodable,
+    RecordedEvent, StoredEntry, StreamEntry, StreamVersion, Timestamp, Undecodable,
 };
 use event_log::{EventLog, LogUnavailable};
 
@@ -253,8 +253,8 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         if self.catch_up == CatchUp::LeaveGaps {
             return Plan::Done(work, Outcome::GapLeft);
         }
-        let entries = match self.log.read(work.patient, applied, CATCH_UP_EVENTS).await {
-            Ok(entries) => entries,
+        let entries: Vec<StreamEntry> = match self.log.read(work.patient, applied, CATCH_UP_EVENTS).await {
+            Ok(entries) => entries.into_iter().map(StoredEntry::decode).collect(),
             Err(error) => return Plan::Done(work, Outcome::Failed(error.into())),
         };
         work.caught_up = true;

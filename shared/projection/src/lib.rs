@@ -13,7 +13,10 @@ mod reconcile;
 mod store;
 
 pub use advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
-pub use generations::{BeginError, PromoteError, abandon, begin_building, current, promote};
+pub use generations::{
+    BeginError, Building, PromoteError, abandon, begin_building, begin_rolling_back, current,
+    forget_previous, promote,
+};
 pub use hints::Hints;
 pub use projection_table::ProjectionTable;
 pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};

@@ -1,11 +1,15 @@
 //! The writing side of the read model in DynamoDB.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, PutRequest, ReturnValuesOnConditionCheckFailure, WriteRequest,
+};
 use domain::{Generation, PatientId, PatientState, StreamVersion, Timestamp};
 use read_model::item::{self, APPLIED, CONTROL, PK, PROGRESS, RowItem, SK, SWEEP, SummaryItem, Sweep};
 use read_model::{Consistency, Control, Progress, ReadModelStore, ReadModelTable};
@@ -76,6 +80,41 @@ impl ProjectionTable {
             .table_name(&self.table)
             .set_item(Some(item)))
     }
+
+    /// Puts a summary in the place of one that can't be decoded, if that has not changed.
+    ///
+    /// The condition: each attribute of `malformed` has the same value, and each other one of `summary` is missing.
+    /// Whatever meets it can't be decoded either: an attribute is still wrong, or one that a summary must have is
+    /// still missing. So nothing that readers see is ever replaced here.
+    async fn replace_malformed(
+        &self,
+        malformed: &HashMap<String, AttributeValue>,
+        summary: &SummaryItem,
+    ) -> Result<(), PutStateError> {
+        let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(summary).map_err(unavailable)?;
+        let names: BTreeSet<&String> = malformed.keys().chain(item.keys()).collect();
+        let mut put = self.client.put_item().table_name(&self.table);
+        let mut conditions = Vec::with_capacity(names.len());
+        for (number, name) in names.into_iter().enumerate() {
+            put = put.expression_attribute_names(format!("#a{number}"), name);
+            if let Some(value) = malformed.get(name) {
+                put = put.expression_attribute_values(format!(":a{number}"), value.clone());
+                conditions.push(format!("#a{number} = :a{number}"));
+            } else {
+                conditions.push(format!("attribute_not_exists(#a{number})"));
+            }
+        }
+        let put = put.condition_expression(conditions.join(" AND "));
+        match put.set_item(Some(item)).send().await {
+            Ok(_) => {
+                let patient_id = summary.patient_id.as_str();
+                tracing::warn!(pk = summary.pk, patient_id, "a malformed summary was replaced");
+                Ok(())
+            }
+            Err(error) if refused(&error) => Err(PutStateError::Conflict),
+            Err(error) => Err(unavailable(error).into()),
+        }
+    }
 }
 
 impl ProjectionStore for ProjectionTable {
@@ -87,6 +126,7 @@ impl ProjectionStore for ProjectionTable {
         self.reader
             .states(generation, patients, Consistency::Strong)
             .await
+            .map(|states| states.into_iter().map(|stored| stored.ok().flatten()).collect())
             .map_err(unavailable)
     }
 
@@ -140,17 +180,25 @@ impl ProjectionStore for ProjectionTable {
         } else {
             "attribute_exists(#pk) AND #applied = :expected"
         };
-        let put = self.put(SummaryItem::new(generation, patient, state))?;
-        let answer = put
+        let summary = SummaryItem::new(generation, patient, state);
+        let answer = self
+            .put(&summary)?
             .condition_expression(condition)
             .expression_attribute_names("#pk", PK)
             .expression_attribute_names("#applied", APPLIED)
             .expression_attribute_values(":expected", AttributeValue::N(expected.to_string()))
+            .set_return_values_on_condition_check_failure(
+                // Only what counted as none may turn out to be malformed.
+                (expected == StreamVersion::EMPTY).then_some(ReturnValuesOnConditionCheckFailure::AllOld),
+            )
             .send()
             .await;
         match answer {
             Ok(_) => Ok(()),
-            Err(error) if refused(&error) => Err(PutStateError::Conflict),
+            Err(error) if refused(&error) => match malformed(&error) {
+                Some(malformed) => self.replace_malformed(malformed, &summary).await,
+                None => Err(PutStateError::Conflict),
+            },
             Err(error) => Err(unavailable(error).into()),
         }
     }
@@ -237,14 +285,112 @@ impl SweepStore for ProjectionTable {
     }
 }
 
-fn refused<R>(
-    error: &aws_sdk_dynamodb::error::SdkError<aws_sdk_dynamodb::operation::put_item::PutItemError, R>,
-) -> bool {
+fn refused<R>(error: &SdkError<PutItemError, R>) -> bool {
     error
         .as_service_error()
-        .is_some_and(|error| error.is_conditional_check_failed_exception())
+        .is_some_and(PutItemError::is_conditional_check_failed_exception)
+}
+
+/// The summary because of which a put was refused, if it can't be decoded.
+fn malformed<R>(error: &SdkError<PutItemError, R>) -> Option<&HashMap<String, AttributeValue>> {
+    let Some(PutItemError::ConditionalCheckFailedException(refused)) = error.as_service_error() else {
+        return None;
+    };
+    let stored = refused.item()?;
+    let decoded: Result<SummaryItem, _> = serde_dynamo::from_item(stored.clone());
+    decoded.is_err().then_some(stored)
 }
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ProjectionUnavailable {
     ProjectionUnavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Patient;
+    use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
+
+    use super::*;
+
+    const GENERATION: Generation = Generation::FIRST;
+
+    fn state(applied: u64) -> PatientState {
+        PatientState {
+            applied: StreamVersion::new(applied),
+            patient: Some(Patient {
+                name: "Ada".parse().unwrap(),
+                registered_at: Timestamp::EARLIEST,
+                checkin_count: applied - 1,
+                last_checkin_at: Some(Timestamp::EARLIEST),
+            }),
+            quarantine: None,
+        }
+    }
+
+    /// Spoils one attribute of the summary at version 5, or takes it away; then another worker puts version `there`
+    /// before ours, which read the spoilt one, puts version 3.
+    async fn check(attribute: &str, spoilt: Option<AttributeValue>, there: Option<u64>, expected: u64) {
+        let dynamodb = EmbeddedDynamoDb::temporary().await.unwrap();
+        let table = ProjectionTable::new(dynamodb.client(), READ_MODEL_TABLE);
+        let patient: PatientId = "p-1".parse().unwrap();
+        let mut malformed: HashMap<String, AttributeValue> =
+            serde_dynamo::to_item(SummaryItem::new(GENERATION, &patient, &state(5))).unwrap();
+        malformed.remove(attribute);
+        malformed.extend(spoilt.map(|value| (attribute.to_owned(), value)));
+        let put = dynamodb.client().put_item().table_name(READ_MODEL_TABLE);
+        put.set_item(Some(malformed.clone())).send().await.unwrap();
+        let states = || async { table.states(GENERATION, std::slice::from_ref(&patient)).await };
+        assert_eq!(states().await.unwrap(), [None], "{attribute}");
+
+        let put = async |version: u64| {
+            let state = state(version);
+            table
+                .put_state(GENERATION, &patient, StreamVersion::EMPTY, &state)
+                .await
+        };
+        if let Some(there) = there {
+            put(there).await.unwrap();
+        }
+        let ours = SummaryItem::new(GENERATION, &patient, &state(3));
+        let replaced = table.replace_malformed(&malformed, &ours).await;
+        assert_eq!(replaced.is_ok(), there.is_none(), "{attribute}");
+        assert!(
+            !matches!(replaced, Err(PutStateError::Unavailable(_))),
+            "{attribute}"
+        );
+        assert!(
+            matches!(put(9).await, Err(PutStateError::Conflict)),
+            "{attribute}"
+        );
+        assert_eq!(states().await.unwrap(), [Some(state(expected))], "{attribute}");
+    }
+
+    #[tokio::test]
+    async fn a_malformed_summary_is_replaced_unless_another_worker_was_faster() {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let number = |number: &str| AttributeValue::N(number.to_owned());
+        let list = AttributeValue::L(vec![text("a"), AttributeValue::M(HashMap::new())]);
+        for (attribute, spoilt) in [
+            ("applied", None),
+            ("applied", Some(text("5"))),
+            ("applied", Some(number("-1"))),
+            ("applied", Some(AttributeValue::Null(true))),
+            ("shard", None),
+            ("patient_id", Some(text("p_1"))),
+            ("recent_key", None),
+            ("name", Some(list)),
+            ("name", Some(text(""))),
+            ("registered_at", Some(text("yesterday"))),
+            ("checkin_count", Some(number("1.5"))),
+            (
+                "checkin_count",
+                Some(AttributeValue::Ns(vec!["1".to_owned(), "2".to_owned()])),
+            ),
+            ("quarantine", Some(text("yes"))),
+        ] {
+            check(attribute, spoilt.clone(), None, 3).await;
+            // The other one put what the spoilt summary was before, so that all else is the same.
+            check(attribute, spoilt, Some(5), 5).await;
+        }
+    }
 }

@@ -48,7 +48,8 @@ pub struct PatientRow {
 
 /// Writing the stored read model. Two implementations: [`crate::ProjectionTable`], and the simulator's.
 pub trait ProjectionStore: Send + Sync {
-    /// The states of these patients, in their order; consistent. `None` for one of whom nothing was applied.
+    /// The states of these patients, in their order; consistent. `None` for one of whom nothing was applied, or
+    /// whose stored summary is malformed, which says as little.
     fn states(
         &self,
         generation: Generation,
@@ -64,7 +65,7 @@ pub trait ProjectionStore: Send + Sync {
     ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
 
     /// Puts a patient's state, if the applied version still is `expected` ([`StreamVersion::EMPTY`]: if there is no
-    /// state yet, or one that nothing was applied to).
+    /// state yet, or one that nothing was applied to, or a malformed summary).
     fn put_state(
         &self,
         generation: Generation,

@@ -221,7 +221,7 @@ async fn check_states(capacity: Capacity, sizes: Option<&[usize]>) {
             .put_state(GENERATION, patient, StreamVersion::EMPTY, &state)
             .await
             .unwrap();
-        there.push(Some(state));
+        there.push(Ok(Some(state)));
     }
     let throttled = Throttled::before(&dynamodb, capacity).await;
     let table = ReadModelTable::new(throttled.client(), READ_MODEL_TABLE);

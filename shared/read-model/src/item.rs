@@ -37,7 +37,6 @@ pub const CONTROL: &str = "control";
 pub const SUMMARY: &str = "summary";
 /// The sort key of a generation's progress.
 pub const PROGRESS: &str = "progress";
-
 /// The sort key of a generation's sweep.
 pub const SWEEP: &str = "sweep";
 
@@ -47,9 +46,15 @@ pub const SWEEP: &str = "sweep";
 pub struct Control {
     /// The generation that queries read.
     pub active: Generation,
-    /// The generation that a replay is building, if one is.
+    /// Since when they do; absent for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_since: Option<Timestamp>,
+    /// The generation that a replay is building, if one is. A lower one than the active one is being brought back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building: Option<Generation>,
+    /// Since when the projector applies new events to it; present with `building`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building_since: Option<Timestamp>,
     /// The generation that was active before, if it is still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Generation>,
@@ -163,6 +168,13 @@ pub fn progress_pk(generation: Generation) -> String {
 #[must_use]
 pub fn sweep_pk(generation: Generation) -> String {
     format!("{generation}#sweep")
+}
+
+/// The generation that an item with this partition key belongs to, if it belongs to one.
+#[must_use]
+pub fn generation_of(pk: &str) -> Option<Generation> {
+    let (generation, _) = pk.split_once('#')?;
+    generation.strip_prefix('g')?.parse().ok().map(Generation::new)
 }
 
 /// Partition key of both indexes.

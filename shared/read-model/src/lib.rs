@@ -12,4 +12,7 @@ mod store;
 pub use item::{Control, CursorKey, Progress};
 pub use queries::{CheckinListing, CheckinsQuery, Listing, PageLimit, PatientError, PatientSummary, Queries};
 pub use read_model_table::ReadModelTable;
-pub use store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange};
+pub use store::{
+    Consistency, MalformedSummary, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange,
+    StoredState,
+};

@@ -8,10 +8,14 @@
 
 use std::cmp::Ordering;
 
-use domain::{CheckinRow, Generation, ListingShard, Patient, PatientId, PatientState, StreamVersion};
+use domain::{
+    CheckinRow, Generation, ListingShard, Patient, PatientId, PatientState, StreamVersion, Timestamp,
+};
 
 use crate::merge::{Merge, ShardedIndex};
-use crate::store::{Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange};
+use crate::store::{
+    Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange, StoredState,
+};
 
 /// Most rows in one read: some 200 KB, well below the 1 MB at which DynamoDB ends a page.
 const MOST_ROWS_PER_READ: u16 = 1_000;
@@ -29,6 +33,8 @@ pub struct PatientSummary {
     pub patient: Patient,
     /// The version that this is the state of.
     pub version: StreamVersion,
+    /// Set while the event after that version can't be applied: since when. What happened later is not in here.
+    pub quarantined_since: Option<Timestamp>,
 }
 
 /// One page of a longer list.
@@ -59,6 +65,8 @@ pub struct CheckinsQuery {
 pub struct CheckinListing {
     /// The version that the list is as of: what to pin the rest of the walk to.
     pub version: StreamVersion,
+    /// As [`PatientSummary::quarantined_since`], at the moment of the query, whatever the list is as of.
+    pub quarantined_since: Option<Timestamp>,
     /// The page.
     pub page: Listing<CheckinRow, RowKey>,
 }
@@ -116,7 +124,8 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
             .store
             .states(self.generation, std::slice::from_ref(id), consistency)
             .await?;
-        let state = states.pop().flatten().unwrap_or_default();
+        let stored = states.pop().unwrap_or(Ok(None));
+        let state = stored.map_err(ReadModelUnavailable::from)?.unwrap_or_default();
         if state.applied < at_least {
             return Err(PatientError::NotYet { wanted: at_least });
         }
@@ -138,50 +147,22 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
         while found.len() < wanted {
             let missing = wanted - found.len();
             let candidates = ids.take(missing).await?;
-            let states = self.states_to_list(&candidates).await?;
+            let states = self
+                .store
+                .states(self.generation, &candidates, Consistency::Eventual)
+                .await?;
             let at_end = candidates.len() < missing;
             found.extend(
                 candidates
                     .into_iter()
                     .zip(states)
-                    .filter_map(|(id, state)| PatientSummary::new(id, state?)),
+                    .filter_map(|(id, stored)| PatientSummary::to_list(id, stored)),
             );
             if at_end {
                 break;
             }
         }
         Ok(Listing::of(found, limit, |last| last.id.clone()))
-    }
-
-    /// The states of these patients. A malformed one counts as none: it does not keep the others from being listed.
-    /// (Asked for by itself, such a patient is an error.)
-    async fn states_to_list(
-        &self,
-        patients: &[PatientId],
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
-        let read = async |patients| {
-            let states = self
-                .store
-                .states(self.generation, patients, Consistency::Eventual);
-            states.await
-        };
-        match read(patients).await {
-            Err(error) if error.is_malformed() => {}
-            result => return result,
-        }
-        // Which of them it is, only reading each by itself tells.
-        let mut states = Vec::with_capacity(patients.len());
-        for patient in patients {
-            match read(std::slice::from_ref(patient)).await {
-                Ok(mut state) => states.push(state.pop().flatten()),
-                Err(error) if error.is_malformed() => {
-                    tracing::error!("a patient is not listed: the stored summary is malformed");
-                    states.push(None);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(states)
     }
 
     /// Registered patients, the one who checked in last first, those who never did at the end, after the place
@@ -228,8 +209,8 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
     ) -> Result<CheckinListing, PatientError> {
         // The summary first: see the module's description.
         let at_least = query.at_least.max(query.pinned.unwrap_or(StreamVersion::EMPTY));
-        let applied = self.patient(id, at_least).await?.version;
-        let version = query.pinned.unwrap_or(applied);
+        let summary = self.patient(id, at_least).await?;
+        let version = query.pinned.unwrap_or(summary.version);
 
         let wanted = query.limit.and_one_more();
         let mut range = query.range;
@@ -250,6 +231,7 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
         }
         Ok(CheckinListing {
             version,
+            quarantined_since: summary.quarantined_since,
             page: Listing::of(found, query.limit, RowKey::of),
         })
     }
@@ -293,7 +275,20 @@ impl PatientSummary {
             id,
             patient: state.patient?,
             version: state.applied,
+            quarantined_since: state.quarantine.map(|mark| mark.since),
         })
+    }
+
+    /// A malformed summary does not keep the other patients from being listed. (Asked for by itself, such a
+    /// patient is an error.)
+    fn to_list(id: PatientId, stored: StoredState) -> Option<PatientSummary> {
+        match stored {
+            Ok(state) => PatientSummary::new(id, state?),
+            Err(malformed) => {
+                malformed.log_not_listed();
+                None
+            }
+        }
     }
 }
 

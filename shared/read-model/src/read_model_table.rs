@@ -16,7 +16,8 @@ use crate::item::{
     SK, SUMMARY, SummaryItem,
 };
 use crate::store::{
-    Consistency, Malformed, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowRange,
+    Consistency, MalformedSummary, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowRange,
+    StoredState,
 };
 
 /// What BatchGetItem takes at most
@@ -57,13 +58,14 @@ impl ReadModelTable {
         found.item.map(decode).transpose()
     }
 
-    /// The summaries of at most [`BATCH_GET`] patients, in any order.
+    /// The summaries of at most [`BATCH_GET`] patients, by their partition keys: a malformed one may not say whose
+    /// it is.
     async fn summaries(
         &self,
         generation: Generation,
         patients: &[PatientId],
         consistency: Consistency,
-    ) -> Result<Vec<SummaryItem>, ReadModelUnavailable> {
+    ) -> Result<HashMap<String, Result<PatientState, MalformedSummary>>, ReadModelUnavailable> {
         let keys = patients.iter().map(|patient| {
             HashMap::from([
                 (PK.to_owned(), text(item::patient_pk(generation, patient))),
@@ -76,7 +78,7 @@ impl ReadModelTable {
             .build()
             .map_err(unavailable)?;
         let mut wanted = HashMap::from([(self.table.clone(), wanted)]);
-        let mut found = Vec::with_capacity(patients.len());
+        let mut found = HashMap::with_capacity(patients.len());
         for attempt in 0..BATCH_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(FIRST_BACKOFF * (1 << (attempt - 1))).await;
@@ -90,7 +92,9 @@ impl ReadModelTable {
                 .map_err(unavailable)?;
             for items in answer.responses.into_iter().flat_map(HashMap::into_values) {
                 for stored in items {
-                    found.push(decode::<SummaryItem>(stored)?);
+                    let pk = stored.get(PK).and_then(|pk| pk.as_s().ok()).cloned();
+                    let state = decode_summary(stored).map(SummaryItem::into_state);
+                    found.extend(pk.map(|pk| (pk, state)));
                 }
             }
             wanted = answer.unprocessed_keys.unwrap_or_default();
@@ -125,17 +129,16 @@ impl ReadModelStore for ReadModelTable {
         generation: Generation,
         patients: &[PatientId],
         consistency: Consistency,
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+    ) -> Result<Vec<StoredState>, ReadModelUnavailable> {
         let chunks = patients
             .chunks(BATCH_GET)
             .map(|chunk| self.summaries(generation, chunk, consistency));
-        let mut found: HashMap<PatientId, PatientState> = try_join_all(chunks)
-            .await?
-            .into_iter()
-            .flatten()
-            .map(|summary| (summary.patient_id.clone(), summary.into_state()))
-            .collect();
-        Ok(patients.iter().map(|patient| found.remove(patient)).collect())
+        let mut found: HashMap<String, Result<PatientState, MalformedSummary>> =
+            try_join_all(chunks).await?.into_iter().flatten().collect();
+        Ok(patients
+            .iter()
+            .map(|patient| found.remove(&item::patient_pk(generation, patient)).transpose())
+            .collect())
     }
 
     async fn rows(
@@ -205,15 +208,7 @@ impl ReadModelStore for ReadModelTable {
                 .expression_attribute_names("#id", PATIENT_ID)
                 .expression_attribute_values(":after", text(after.as_str()));
         }
-        let page = query.limit(limit.into()).send().await.map_err(unavailable)?;
-        let more = page.last_evaluated_key.is_some();
-        let items = page
-            .items
-            .into_iter()
-            .flatten()
-            .map(|stored| decode::<IdEntry>(stored).map(|entry| entry.patient_id))
-            .collect::<Result<_, _>>()?;
-        Ok(Page { items, more })
+        entries(query.limit(limit.into()), id_entry).await
     }
 
     async fn recent(
@@ -232,20 +227,33 @@ impl ReadModelStore for ReadModelTable {
                 .expression_attribute_names("#recent", RECENT_KEY)
                 .expression_attribute_values(":after", text(after));
         }
-        let page = query
-            .scan_index_forward(false)
-            .limit(limit.into())
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let more = page.last_evaluated_key.is_some();
-        let items = page
-            .items
-            .into_iter()
-            .flatten()
-            .map(recent_entry)
-            .collect::<Result<_, _>>()?;
-        Ok(Page { items, more })
+        let query = query.scan_index_forward(false).limit(limit.into());
+        entries(query, recent_entry).await
+    }
+}
+
+/// A page of an index. Malformed entries are left out, so that they cost only their own patients.
+async fn entries<T>(
+    query: QueryFluentBuilder,
+    entry: fn(HashMap<String, AttributeValue>) -> Result<T, MalformedSummary>,
+) -> Result<Page<T>, ReadModelUnavailable> {
+    let mut start = None;
+    loop {
+        let query = query.clone().set_exclusive_start_key(start);
+        let page = query.send().await.map_err(unavailable)?;
+        let mut items = Vec::new();
+        for stored in page.items.into_iter().flatten() {
+            match entry(stored) {
+                Ok(entry) => items.push(entry),
+                Err(malformed) => malformed.log_not_listed(),
+            }
+        }
+        start = page.last_evaluated_key;
+        // An empty page would be taken for the end.
+        if !items.is_empty() || start.is_none() {
+            let more = start.is_some();
+            return Ok(Page { items, more });
+        }
     }
 }
 
@@ -260,22 +268,23 @@ struct RecentKeys {
     recent_key: String,
 }
 
-/// An entry whose summary is malformed stays in its place, empty: it keeps neither the other patients from being
-/// listed nor a walk from going on behind it.
-fn recent_entry(stored: HashMap<String, AttributeValue>) -> Result<RecentEntry, ReadModelUnavailable> {
+fn id_entry(stored: HashMap<String, AttributeValue>) -> Result<PatientId, MalformedSummary> {
+    decode_summary(stored).map(|IdEntry { patient_id }| patient_id)
+}
+
+/// An entry of a known patient whose summary is malformed stays in its place, empty.
+fn recent_entry(stored: HashMap<String, AttributeValue>) -> Result<RecentEntry, MalformedSummary> {
     let keys = [PATIENT_ID, RECENT_KEY].map(|key| (key.to_owned(), stored.get(key).cloned()));
     let keys = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let RecentKeys {
         patient_id,
         recent_key,
-    } = decode(keys.collect())?;
-    let state = match decode(stored).map(SummaryItem::into_state) {
-        Ok(state) => state,
-        Err(_) => {
-            tracing::error!("a patient is not listed: the stored summary is malformed");
-            PatientState::default()
-        }
-    };
+    } = decode_summary(keys.collect())?;
+    let state = decode_summary(stored).map(SummaryItem::into_state);
+    let state = state.unwrap_or_else(|malformed| {
+        malformed.log_not_listed();
+        PatientState::default()
+    });
     Ok(RecentEntry {
         recent_key,
         patient_id,
@@ -292,8 +301,15 @@ fn row_floor(at: Timestamp) -> String {
 fn decode<T: DeserializeOwned>(stored: HashMap<String, AttributeValue>) -> Result<T, ReadModelUnavailable> {
     serde_dynamo::from_item(stored).map_err(|_| {
         let kind = std::any::type_name::<T>();
-        unavailable(Malformed { kind })
+        unavailable(format!("a stored item is not a {kind}"))
     })
+}
+
+/// As [`decode`], for a summary, or for what an index has of one.
+fn decode_summary<T: DeserializeOwned>(
+    stored: HashMap<String, AttributeValue>,
+) -> Result<T, MalformedSummary> {
+    serde_dynamo::from_item(stored).map_err(|_| MalformedSummary)
 }
 
 fn text(value: impl Into<String>) -> AttributeValue {

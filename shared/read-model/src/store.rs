@@ -12,17 +12,25 @@ use crate::item::{Control, Progress};
 #[error("the read model is unavailable")]
 pub struct ReadModelUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// A stored item is not of the form that it should have. Reading it again says the same until somebody repairs it.
-#[derive(Debug, thiserror::Error)]
-#[error("a stored item is not a {kind}")]
-pub(crate) struct Malformed {
-    /// What it should be.
-    pub(crate) kind: &'static str,
+/// A patient's stored summary can't be decoded: somebody edited it, say. The projection replaces it when the patient
+/// has an event to apply. What is wrong with it is not told, as that would quote patient data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the patient's stored summary is malformed")]
+pub struct MalformedSummary;
+
+/// What is stored of a patient: the state, if there is one, unless it can't be decoded.
+pub type StoredState = Result<Option<PatientState>, MalformedSummary>;
+
+impl MalformedSummary {
+    /// Logs that a list goes without the patient.
+    pub(crate) fn log_not_listed(self) {
+        tracing::error!("a patient is not listed: the stored summary is malformed");
+    }
 }
 
-impl ReadModelUnavailable {
-    pub(crate) fn is_malformed(&self) -> bool {
-        self.0.is::<Malformed>()
+impl From<MalformedSummary> for ReadModelUnavailable {
+    fn from(malformed: MalformedSummary) -> ReadModelUnavailable {
+        ReadModelUnavailable(malformed.into())
     }
 }
 
@@ -102,13 +110,13 @@ pub trait ReadModelStore: Send + Sync {
         generation: Generation,
     ) -> impl Future<Output = Result<Option<Progress>, ReadModelUnavailable>> + Send;
 
-    /// The states of these patients, each named once, in their order; `None` for one who has none.
+    /// What is stored of these patients, each named once, in their order.
     fn states(
         &self,
         generation: Generation,
         patients: &[PatientId],
         consistency: Consistency,
-    ) -> impl Future<Output = Result<Vec<Option<PatientState>>, ReadModelUnavailable>> + Send;
+    ) -> impl Future<Output = Result<Vec<StoredState>, ReadModelUnavailable>> + Send;
 
     /// A page of a patient's rows, applied or not; always consistent, so that a summary that was read before
     /// finds all its rows.

@@ -11,7 +11,7 @@ use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
 use read_model::item::{RowItem, SummaryItem};
 use read_model::{
     CheckinsQuery, Consistency, Control, Page, PageLimit, PatientError, Progress, Queries, ReadModelStore,
-    ReadModelTable, ReadModelUnavailable, RecentEntry, RowRange,
+    ReadModelTable, ReadModelUnavailable, RecentEntry, RowRange, StoredState,
 };
 
 const G1: Generation = Generation::FIRST;
@@ -90,7 +90,7 @@ impl ReadModelStore for Store {
         generation: Generation,
         patients: &[PatientId],
         consistency: Consistency,
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+    ) -> Result<Vec<StoredState>, ReadModelUnavailable> {
         self.before(Read::States, generation).await;
         self.table.states(generation, patients, consistency).await
     }
@@ -467,7 +467,10 @@ async fn more_patients_than_one_batch_takes_are_read_in_order() {
     }
     for consistency in [Consistency::Eventual, Consistency::Strong] {
         let found = store.states(G1, &ids, consistency).await.unwrap();
-        let known: Vec<bool> = found.iter().map(Option::is_some).collect();
+        let known: Vec<bool> = found
+            .iter()
+            .map(|stored| stored.as_ref().unwrap().is_some())
+            .collect();
         let expected: Vec<bool> = (0..230).map(|n| n % 2 == 0).collect();
         assert_eq!(known, expected);
     }
@@ -492,7 +495,7 @@ async fn what_is_wrong_with_a_stored_item_is_not_quoted() {
         .await
         .unwrap_err();
     let said = format!("{error} {error:?}");
-    assert!(said.contains("SummaryItem") && !said.contains("Canary"), "{said}");
+    assert!(said.contains("Malformed") && !said.contains("Canary"), "{said}");
 }
 
 #[tokio::test]
@@ -501,13 +504,24 @@ async fn a_malformed_summary_does_not_keep_the_other_patients_from_being_listed(
     for (patient, minute) in [("p-1", 1), ("p-2", 2), ("p-3", 3), ("p-4", 4)] {
         store.put_patient(G1, &id(patient), &[minute]).await;
     }
-    for (patient, minute) in [("p-2", 2), ("p-4", 4)] {
-        let item = SummaryItem::new(G1, &id(patient), &state(&[minute]));
+    let put_broken = async |item: SummaryItem, attribute: &str, value: &str| {
         let mut item: serde_dynamo::Item = serde_dynamo::to_item(item).unwrap();
-        let text = serde_dynamo::AttributeValue::S("many".to_owned());
-        item.insert("checkin_count".to_owned(), text);
+        let text = serde_dynamo::AttributeValue::S(value.to_owned());
+        item.insert(attribute.to_owned(), text);
         let put = store.client.put_item().table_name(READ_MODEL_TABLE);
         put.set_item(Some(item.into())).send().await.unwrap();
+    };
+    for (patient, minute) in [("p-2", 2), ("p-4", 4)] {
+        let item = SummaryItem::new(G1, &id(patient), &state(&[minute]));
+        put_broken(item, "checkin_count", "many").await;
+    }
+    // What is not even an id, in both indexes before and after patients of the same shard.
+    for (n, value) in (0..).zip(["_0", "_1", "p-2_", "p_9"]) {
+        for (neighbour, minute) in [("p-1", 0), ("p-3", 9)] {
+            let mut item = SummaryItem::new(G1, &id(&format!("x-{neighbour}.{n}")), &state(&[minute]));
+            item.shard = SummaryItem::new(G1, &id(neighbour), &state(&[])).shard;
+            put_broken(item, "patient_id", value).await;
+        }
     }
     for (page, entries) in [(1, 1), (1, 2), (100, 1), (100, 2), (100, 100)] {
         store.page = page;

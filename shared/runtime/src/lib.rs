@@ -4,9 +4,12 @@
 pub mod clients;
 pub mod clock;
 pub mod config;
+mod projection_config;
 pub mod telemetry;
 
 use std::process::ExitCode;
+
+pub use projection_config::ProjectionConfig;
 
 /// Any error, for `main` only: nobody acts on its kind any more.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

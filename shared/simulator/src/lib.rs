@@ -17,6 +17,7 @@ mod plan;
 )]
 mod planted;
 mod readers;
+mod replay_stores;
 mod rng;
 mod schedule;
 mod shrink;

@@ -98,6 +98,10 @@ pub(crate) enum Number {
     Readers,
     /// Replays.
     Rebuilds,
+    /// Times that somebody rolls back.
+    RollBacks,
+    /// Times that somebody prunes.
+    Prunes,
     /// Reconciliations and redrives while everything else goes on.
     Reconciles,
     /// Times of half an hour in which nothing is appended.
@@ -108,10 +112,10 @@ pub(crate) enum Number {
     FaultBudget,
 }
 
-type Numbers = [u8; 15];
+type Numbers = [u8; 17];
 
 /// The numbers, with names, least and most.
-const NUMBERS: [(&str, u8, u8); 15] = [
+const NUMBERS: [(&str, u8, u8); 17] = [
     ("patients", 1, 3),
     ("ticks", 1, 4),
     ("repeats", 0, 2),
@@ -123,6 +127,8 @@ const NUMBERS: [(&str, u8, u8); 15] = [
     ("concurrency", 1, 3),
     ("readers", 0, 3),
     ("rebuilds", 0, 2),
+    ("roll-backs", 0, 1),
+    ("prunes", 0, 1),
     ("reconciles", 0, 2),
     ("calms", 0, 1),
     ("lag", 0, 60),
@@ -151,6 +157,8 @@ impl Plan {
         // What is costly, and rare in real life, is not in every world.
         if rng.chance(600) {
             set(&mut numbers, Number::Rebuilds, 0);
+            set(&mut numbers, Number::RollBacks, 0);
+            set(&mut numbers, Number::Prunes, 0);
         }
         // A few kinds of faults at a time: when everything goes wrong, nothing interesting gets done.
         let share = [0, 150, 350, 700].get(rng.below(4)).copied().unwrap_or_default();

@@ -227,7 +227,7 @@ async fn wrong_check_ins(stores: Stores<'_>, patient: &PatientId, ignores_applie
     let version = states
         .into_iter()
         .next()
-        .flatten()
+        .and_then(|stored| stored.ok().flatten())
         .map_or(StreamVersion::EMPTY, |state| state.applied);
     let mut rows = rows.items;
     rows.retain(|row| ignores_applied || row.version <= version);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use checkin::Checkin;
-use domain::Generation;
+use domain::{Generation, StreamVersion};
 use projection::QuarantineNotice;
 use projector::Projector;
 use reconciler::Reconciler;
@@ -19,7 +19,7 @@ use crate::planted::Bug;
 use crate::readers::Question;
 use crate::stores::Stores;
 use crate::stream::{self, Mapping, Record};
-use crate::tables::{View, Write};
+use crate::tables::{Content, Mailbox, View, Write};
 use crate::time;
 use crate::violation::Violation;
 use crate::workers::{self, End, Services};
@@ -67,12 +67,21 @@ enum Errand {
     Read(Question),
     Rebuild {
         number: u8,
+        promotes: bool,
         retries: u8,
+    },
+    RollBack {
+        retries: u8,
+    },
+    Prune {
+        previous: bool,
     },
     Reconcile {
         full: bool,
     },
-    Redrive,
+    Redrive {
+        patient: Option<usize>,
+    },
     Calm,
 }
 
@@ -182,12 +191,28 @@ impl<'w> Schedule<'w> {
                 agenda.push(Errand::Read(Question::any(&mut world)));
             }
             for number in 0..plan.number(Number::Rebuilds) {
-                agenda.push(Errand::Rebuild { number, retries: 0 });
+                let promotes = world.rng.chance(700);
+                agenda.push(Errand::Rebuild {
+                    number,
+                    promotes,
+                    retries: 0,
+                });
+            }
+            for _ in 0..plan.number(Number::RollBacks) {
+                agenda.push(Errand::RollBack { retries: 0 });
+            }
+            for _ in 0..plan.number(Number::Prunes) {
+                let previous = world.rng.chance(500);
+                agenda.push(Errand::Prune { previous });
             }
             for _ in 0..plan.number(Number::Reconciles) {
-                agenda.push(match world.rng.below(4) {
-                    0 => Errand::Redrive,
-                    1 => Errand::Reconcile { full: true },
+                let patient = world.rng.below(usize::from(plan.number(Number::Patients)));
+                agenda.push(match world.rng.below(5) {
+                    0 => Errand::Redrive { patient: None },
+                    1 => Errand::Redrive {
+                        patient: Some(patient),
+                    },
+                    2 => Errand::Reconcile { full: true },
                     _ => Errand::Reconcile { full: false },
                 });
             }
@@ -238,7 +263,8 @@ impl<'w> Schedule<'w> {
                     stream.truth.deploy_newer_software();
                 }
             }
-            if self.ends_well(Errand::Redrive) {
+            self.let_copies_catch_up();
+            if self.ends_well(Errand::Redrive { patient: None }) {
                 self.check_complete(true);
                 self.read_everything();
             }
@@ -417,7 +443,11 @@ impl<'w> Schedule<'w> {
         let services = self.services;
         let looks = matches!(
             errand,
-            Errand::Read(_) | Errand::Reconcile { .. } | Errand::Redrive
+            Errand::Read(_)
+                | Errand::Reconcile { .. }
+                | Errand::Redrive { .. }
+                | Errand::RollBack { .. }
+                | Errand::Prune { .. }
         );
         if looks && world.faults_on && world.rng.chance(600) {
             // There is more to see once something has happened.
@@ -433,12 +463,14 @@ impl<'w> Schedule<'w> {
                 mapping, from, len, ..
             } => Box::pin(workers::project(services, self.batch(&world, mapping, from, len))),
             Errand::Read(question) => Box::pin(workers::read(services, question)),
-            Errand::Rebuild { .. } => {
+            Errand::Rebuild { promotes, .. } => {
                 let segments = world.rng.within(1, 2).into();
-                Box::pin(workers::rebuild(services, segments))
+                Box::pin(workers::rebuild(services, segments, promotes))
             }
+            Errand::RollBack { .. } => Box::pin(workers::roll_back(services)),
+            Errand::Prune { previous } => Box::pin(workers::prune(services, previous)),
             Errand::Reconcile { full } => Box::pin(workers::reconcile(services, full)),
-            Errand::Redrive => Box::pin(workers::redrive(services)),
+            Errand::Redrive { patient } => Box::pin(workers::redrive(services, patient)),
         };
         let id = self.tasks.len();
         self.tasks.push(Task {
@@ -511,11 +543,22 @@ impl<'w> Schedule<'w> {
             (Errand::Register { retries }, End::Failed) if retries < RETRIES => {
                 Errand::Register { retries: retries + 1 }
             }
-            (Errand::Rebuild { number, retries }, End::Failed) if retries < RETRIES => Errand::Rebuild {
+            (
+                Errand::Rebuild {
+                    number,
+                    promotes,
+                    retries,
+                },
+                End::Failed,
+            ) if retries < RETRIES => Errand::Rebuild {
                 number,
+                promotes,
                 retries: retries + 1,
             },
-            (Errand::Reconcile { .. } | Errand::Redrive, End::Failed) => {
+            (Errand::RollBack { retries }, End::Failed) if retries < RETRIES => {
+                Errand::RollBack { retries: retries + 1 }
+            }
+            (Errand::Reconcile { .. } | Errand::Redrive { .. }, End::Failed) => {
                 let mut world = lock(self.world);
                 if !world.faults_on {
                     world.violate(Violation::new(
@@ -636,7 +679,14 @@ impl<'w> Schedule<'w> {
         if mapping.failures >= PATIENCE_OF_MAPPINGS && given_up {
             mapping.position = from + len;
             mapping.failures = 0;
-            lock(self.world).note(|_| format!("mapping {index}: the batch is given up"));
+            let mut world = lock(self.world);
+            let step = world.step;
+            let came = world
+                .tables
+                .recorded_at(self.records(shard, from, 1))
+                .unwrap_or_else(time::clock);
+            world.tables.post(Mailbox::GivenUp, Content::GivenUp(came), step);
+            world.note(|_| format!("mapping {index}: the batch is given up"));
         }
     }
 
@@ -750,8 +800,11 @@ fn check_acknowledged(
 
 fn check_patient(world: &World, active: Generation, patient: usize) -> Result<(), Violation> {
     let tables = &world.tables;
-    for number in 1..=active.get() {
-        tables.check_view(Generation::new(number), patient)?;
+    // What was pruned, perhaps in part, nobody reads any more.
+    let control = tables.control.last().map(|(_, control)| control);
+    let alive = control.map(|control| [Some(control.active), control.previous, control.building]);
+    for generation in alive.into_iter().flatten().flatten() {
+        tables.check_view(generation, patient)?;
     }
     let Some(stream) = tables.streams.get(patient) else {
         return Ok(());
@@ -778,6 +831,14 @@ fn check_patient(world: &World, active: Generation, patient: usize) -> Result<()
             ),
         ));
     }
+    if let Some(version) = marked
+        && !tables.is_on_the_queue(active, patient, StreamVersion::new(version))
+    {
+        return Err(Violation::new(
+            "I6",
+            format!("at rest p-{patient} is quarantined at {version}, and no message says so any more"),
+        ));
+    }
     let registered = view
         .and_then(View::state)
         .is_some_and(|state| state.patient.is_some());
@@ -802,9 +863,19 @@ impl Errand {
             Errand::Read(Question::CheckIns { patient, .. }) => format!("reader #{id} check-ins p-{patient}"),
             Errand::Read(Question::ById(_)) => format!("reader #{id} by id"),
             Errand::Read(Question::ByRecent(_)) => format!("reader #{id} by recent"),
-            Errand::Rebuild { number, .. } => format!("replay #{id} rebuild {number}"),
+            Errand::Rebuild {
+                number,
+                promotes: true,
+                ..
+            } => format!("replay #{id} rebuild {number}"),
+            Errand::Rebuild { number, .. } => format!("replay #{id} dry run {number}"),
+            Errand::RollBack { .. } => format!("replay #{id} rollback"),
+            Errand::Prune { .. } => format!("replay #{id} prune"),
             Errand::Reconcile { full } => format!("reconciler #{id} full={full}"),
-            Errand::Redrive => format!("redrive #{id}"),
+            Errand::Redrive { patient: None } => format!("replay #{id} redrive all"),
+            Errand::Redrive {
+                patient: Some(patient),
+            } => format!("replay #{id} redrive p-{patient}"),
             Errand::Calm => format!("calm #{id}"),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use domain::{
-    CheckinRow, EventShard, Generation, ListingShard, PatientId, PatientState, StoredEvent, StreamEntry,
+    CheckinRow, EventShard, Generation, ListingShard, PatientId, PatientState, StoredEntry, StoredEvent,
     StreamVersion, Timestamp,
 };
 use event_log::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
@@ -18,12 +18,13 @@ use projection::{
 };
 use read_model::{
     Consistency, Control, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
-    RowRange, item,
+    RowRange, StoredState, item,
 };
 
 use crate::people::{people, place_of};
 use crate::planted::Bug;
-use crate::tables::{Write, Written};
+use crate::replay_stores::Taken;
+use crate::tables::{Mailbox, Write, Written};
 use crate::time::clock;
 use crate::world::{Failed, Fate, World, lock};
 
@@ -34,11 +35,17 @@ const LOG_PAGE: usize = 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stores<'w> {
     world: &'w Mutex<World>,
+    pub(crate) quarantined: Taken<'w>,
+    pub(crate) given_up: Taken<'w>,
 }
 
 impl<'w> Stores<'w> {
     pub(crate) fn new(world: &'w Mutex<World>) -> Stores<'w> {
-        Stores { world }
+        Stores {
+            world,
+            quarantined: Taken::new(world, Mailbox::Quarantined),
+            given_up: Taken::new(world, Mailbox::GivenUp),
+        }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'w, World> {
@@ -67,7 +74,7 @@ impl<'w> Stores<'w> {
     }
 
     /// A read of anything.
-    async fn read<T>(
+    pub(crate) async fn read<T>(
         &self,
         name: &'static str,
         answer: impl FnOnce(&mut World) -> T,
@@ -93,7 +100,7 @@ impl<'w> Stores<'w> {
     }
 
     /// A write of one item.
-    async fn write(&self, write: Write) -> Result<Written, Failed> {
+    pub(crate) async fn write(&self, write: Write) -> Result<Written, Failed> {
         let (name, crash) = {
             let mut world = self.turn().await;
             let name = if world.is_recorded() {
@@ -175,6 +182,18 @@ pub(crate) fn shown(write: &Write) -> String {
         ),
         Write::Progress { generation, .. } => format!("put progress {generation}"),
         Write::SweptTo { generation, began } => format!("put swept to {generation} {began}"),
+        Write::Checkpoint {
+            generation,
+            pass,
+            index,
+            checkpoint,
+        } => format!(
+            "put checkpoint {generation} {pass} segment {index}: {} events",
+            checkpoint.events
+        ),
+        Write::Verification { generation, .. } => format!("put verification {generation}"),
+        Write::Removal(key) => format!("remove {} {}", key.pk, key.sk),
+        Write::Settled(letter) => format!("remove message {letter}"),
         Write::Notice(QuarantineNotice::Event {
             generation,
             patient_id,
@@ -306,7 +325,7 @@ impl EventLog for Stores<'_> {
         patient: &PatientId,
         after: StreamVersion,
         limit: u16,
-    ) -> Result<Vec<StreamEntry>, LogUnavailable> {
+    ) -> Result<Vec<StoredEntry>, LogUnavailable> {
         Stores::read(
             self,
             "read events",
@@ -319,10 +338,10 @@ impl EventLog for Stores<'_> {
                 let rows = stream.rows.iter().take(there);
                 rows.filter(|row| row.tail.version > after)
                     .take(limit.into())
-                    .map(|row| stream.entry(row))
+                    .map(|row| stream.stored(row))
                     .collect()
             },
-            |entries: &Vec<StreamEntry>| format!("{patient} after {after}: {}", entries.len()),
+            |entries: &Vec<StoredEntry>| format!("{patient} after {after}: {}", entries.len()),
         )
         .await
         .map_err(log_unavailable)
@@ -346,20 +365,20 @@ impl EventLog for Stores<'_> {
         &self,
         segment: Segment,
         after: Option<LogPosition>,
-    ) -> Result<LogPage<StreamEntry>, LogUnavailable> {
+    ) -> Result<LogPage<StoredEntry>, LogUnavailable> {
         let after = after.map(|position| (place(&position.patient_id), position.version));
         Stores::read(
             self,
             "scan events",
             |world| {
                 let streams = world.tables.streams.iter().enumerate();
-                let page: Vec<StreamEntry> = streams
+                let page: Vec<StoredEntry> = streams
                     .filter(|(place, _)| {
                         place % usize::from(segment.total.max(1)) == usize::from(segment.index)
                     })
                     .flat_map(|(place, stream)| stream.rows.iter().map(move |row| (place, stream, row)))
                     .filter(|(place, _, row)| after.is_none_or(|after| (*place, row.tail.version) > after))
-                    .map(|(_, stream, row)| stream.entry(row))
+                    .map(|(_, stream, row)| stream.stored(row))
                     .take(LOG_PAGE)
                     .collect();
                 // As DynamoDB does, a full page may name a place that nothing comes after.
@@ -702,7 +721,7 @@ impl ReadModelStore for Stores<'_> {
         generation: Generation,
         patients: &[PatientId],
         consistency: Consistency,
-    ) -> Result<Vec<Option<PatientState>>, ReadModelUnavailable> {
+    ) -> Result<Vec<StoredState>, ReadModelUnavailable> {
         self.read(
             match consistency {
                 Consistency::Strong => "read states",
@@ -726,6 +745,7 @@ impl ReadModelStore for Stores<'_> {
             |states| shown_states(generation, patients, states),
         )
         .await
+        .map(|states| states.into_iter().map(Ok).collect())
         .map_err(read_model_unavailable)
     }
 

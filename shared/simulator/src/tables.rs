@@ -1,15 +1,19 @@
 //! The simulated tables, the stream and the queue, as data. Each write is checked as it takes effect: what readers see
 //! changes at no other time.
 
-use domain::{CheckinRow, Generation, PatientState, StoredEvent, StreamEntry, StreamVersion, Timestamp};
+use std::collections::BTreeMap;
+
+use domain::{CheckinRow, Generation, PatientState, StoredEntry, StoredEvent, StreamVersion, Timestamp};
 use event_log::item;
 use event_store::TailEntry;
 use projection::QuarantineNotice;
 use read_model::{Control, Progress};
+use replay::{Checkpoint, ItemKey, Letter, Verification};
 use serde_dynamo::{AttributeValue, Item};
 
 use crate::people::{MOST_PATIENTS, people};
 use crate::planted::Bug;
+use crate::stream::Record;
 use crate::truth::{Fact, Poison, Truth};
 use crate::violation::Violation;
 
@@ -46,17 +50,17 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// The event as the software of the moment decodes it.
-    pub(crate) fn entry(&self, row: &EventRow) -> StreamEntry {
-        let sound = || StreamEntry {
+    /// The event as it is stored; one that newer software knows is what it says to that.
+    pub(crate) fn stored(&self, row: &EventRow) -> StoredEntry {
+        let sound = || StoredEntry {
             patient_id: row.event.patient_id.clone(),
             version: row.event.version,
-            event: row.event.clone().decode(),
+            event: Ok(row.event.clone()),
         };
         match row.spoilt.map(poison_of) {
             None => sound(),
             Some(Poison::UntilNewerSoftware) if self.newer_software => sound(),
-            Some(_) => item::stream_entry(row.image()).unwrap_or_else(sound),
+            Some(_) => item::stored_entry(row.image()).unwrap_or_else(sound),
         }
     }
 }
@@ -94,6 +98,9 @@ pub(crate) struct Build {
     pub(crate) views: [View; MOST_PATIENTS],
     pub(crate) progress: Option<Progress>,
     pub(crate) swept_to: Option<Timestamp>,
+    /// How far a replay has come, by pass and segment.
+    pub(crate) checkpoints: BTreeMap<(&'static str, u16), Checkpoint>,
+    pub(crate) verification: Option<Verification>,
     /// Where the streams ended when somebody began to build it.
     pub(crate) heads_when_begun: [u64; MOST_PATIENTS],
 }
@@ -125,7 +132,48 @@ pub(crate) enum Write {
         generation: Generation,
         began: Timestamp,
     },
+    Checkpoint {
+        generation: Generation,
+        pass: &'static str,
+        index: u16,
+        checkpoint: Checkpoint,
+    },
+    Verification {
+        generation: Generation,
+        verification: Verification,
+    },
+    Removal(ItemKey),
     Notice(QuarantineNotice),
+    /// Removes a message.
+    Settled(usize),
+}
+
+/// Which queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mailbox {
+    /// What can't be applied.
+    Quarantined,
+    /// Batches of stream records that were given up.
+    GivenUp,
+}
+
+/// What a message says.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    /// Something can't be applied: the notice of this place.
+    Notice(usize),
+    /// A batch whose first record came at this time was given up.
+    GivenUp(Timestamp),
+}
+
+/// A message on a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) id: usize,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) content: Content,
+    /// From which step on somebody can receive it.
+    pub(crate) visible_from: u32,
 }
 
 /// What became of a write.
@@ -151,7 +199,11 @@ pub(crate) struct Tables {
     pub(crate) builds: Vec<Build>,
     /// Every control item there was, and from which step on.
     pub(crate) control: Vec<(u32, Control)>,
+    /// Everything that was ever put on the quarantine queue.
     pub(crate) notices: Vec<QuarantineNotice>,
+    /// The messages that are on the queues.
+    pub(crate) letters: Vec<Waiting>,
+    pub(crate) next_letter: usize,
     /// Events that the stream has not got yet.
     pub(crate) unstreamed: Vec<(usize, u64)>,
     pub(crate) poison: Option<PoisonAt>,
@@ -221,11 +273,92 @@ impl Tables {
                 }
                 Ok(Written::Done)
             }
+            Write::Checkpoint {
+                generation,
+                pass,
+                index,
+                checkpoint,
+            } => {
+                if let Some(build) = self.build_mut(*generation) {
+                    build.checkpoints.insert((pass, *index), checkpoint.clone());
+                }
+                Ok(Written::Done)
+            }
+            Write::Verification {
+                generation,
+                verification,
+            } => {
+                if let Some(build) = self.build_mut(*generation) {
+                    build.verification = Some(*verification);
+                }
+                Ok(Written::Done)
+            }
+            Write::Removal(key) => self.apply_removal(key),
             Write::Notice(notice) => {
+                self.post(Mailbox::Quarantined, Content::Notice(self.notices.len()), step);
                 self.notices.push(notice.clone());
                 Ok(Written::Done)
             }
+            Write::Settled(id) => {
+                self.letters.retain(|letter| letter.id != *id);
+                Ok(Written::Done)
+            }
         }
+    }
+
+    /// Puts a message on a queue.
+    pub(crate) fn post(&mut self, mailbox: Mailbox, content: Content, step: u32) {
+        self.letters.push(Waiting {
+            id: self.next_letter,
+            mailbox,
+            content,
+            visible_from: step,
+        });
+        self.next_letter += 1;
+    }
+
+    /// What a receiver gets.
+    pub(crate) fn received(&self, waiting: &Waiting) -> Letter {
+        let body = match &waiting.content {
+            Content::Notice(place) => self.notices.get(*place).map(serde_json::to_string),
+            Content::GivenUp(at) => Some(serde_json::to_string(&serde_json::json!({
+                "DDBStreamBatchInfo": { "approximateArrivalOfFirstRecord": at }
+            }))),
+        };
+        Letter {
+            id: waiting.id.to_string(),
+            receipt: waiting.id.to_string(),
+            body: body.and_then(Result::ok).unwrap_or_default(),
+        }
+    }
+
+    fn apply_removal(&mut self, key: &ItemKey) -> Result<Written, Violation> {
+        let Some(generation) = read_model::item::generation_of(&key.pk) else {
+            return Err(Violation::new("I8", format!("{} is removed", key.pk)));
+        };
+        let needed = self.control.last().is_some_and(|(_, control)| {
+            [Some(control.active), control.previous, control.building].contains(&Some(generation))
+        });
+        if needed {
+            return Err(Violation::new(
+                "I8",
+                format!("{generation} is removed, which is needed"),
+            ));
+        }
+        let place = people()
+            .iter()
+            .position(|person| read_model::item::patient_pk(generation, &person.id) == key.pk);
+        let view = place.and_then(|place| self.build_mut(generation)?.views.get_mut(place));
+        if let Some(view) = view {
+            if key.sk == read_model::item::SUMMARY {
+                view.states.clear();
+                view.indexed_at.clear();
+            } else {
+                view.rows
+                    .retain(|row| read_model::item::row_sk(row.occurred_at, row.version) != key.sk);
+            }
+        }
+        Ok(Written::Done)
     }
 
     fn apply_event(&mut self, event: &StoredEvent, indexed_at: u32) -> Result<Written, Violation> {
@@ -424,6 +557,39 @@ impl Tables {
             }
             QuarantineNotice::Record { .. } => false,
         })
+    }
+
+    /// Whether a message about this event is still on the queue.
+    pub(crate) fn is_on_the_queue(
+        &self,
+        generation: Generation,
+        patient: usize,
+        version: StreamVersion,
+    ) -> bool {
+        let notices = self.letters.iter().filter_map(|letter| match letter.content {
+            Content::Notice(place) => self.notices.get(place),
+            Content::GivenUp(_) => None,
+        });
+        let person = people().get(patient);
+        notices
+            .filter_map(|notice| match notice {
+                QuarantineNotice::Event {
+                    generation: of,
+                    patient_id,
+                    quarantine,
+                } => Some((*of, patient_id, quarantine.version)),
+                QuarantineNotice::Record { .. } => None,
+            })
+            .any(|about| person.is_some_and(|person| about == (generation, &person.id, version)))
+    }
+
+    /// When the event was recorded that the first of these records is about.
+    pub(crate) fn recorded_at(&self, records: &[Record]) -> Option<Timestamp> {
+        let (Record::Insert(patient, version) | Record::Modify(patient, version)) = records.first()? else {
+            return None;
+        };
+        let index = usize::try_from(version.checked_sub(1)?).ok()?;
+        self.streams.get(*patient)?.rows.get(index)?.tail.recorded_at
     }
 
     fn apply_control(

@@ -1,16 +1,20 @@
 //! What the tasks of a world do: production's own code, on the simulated tables.
 
+use std::collections::BTreeSet;
+
 use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use checkin::Checkin;
-use domain::{Applied, Event as Fact, PatientId, StreamVersion};
-use projection::{PatientRow, ProjectionStore, Reconcile, Retry, begin_building, current, promote};
+use domain::{Applied, Event as Fact, StreamVersion};
+use projection::{BeginError, PatientRow, ProjectionStore, begin_building, current, promote};
 use projector::Projector;
 use reconciler::{Reconciler, Request};
-use replay::{Rebuild, RebuildError};
+use replay::{
+    Promote, PromoteCommandError, PromotionError, Prune, PruneError, Rebuild, RebuildError, Redrive,
+    RollBack, RollBackError,
+};
 
 use crate::people::people;
-use crate::plan::Number;
 use crate::planted::Bug;
 use crate::readers::{self, Question};
 use crate::stores::Stores;
@@ -84,26 +88,102 @@ pub(crate) async fn read(services: &Services<'_>, question: Question) -> End {
     End::Done
 }
 
-/// One run of `replay rebuild`.
-pub(crate) async fn rebuild(services: &Services<'_>, segments: u16) -> End {
+/// One run of `replay rebuild`; one that does not promote is a dry run, after which somebody promotes.
+pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bool) -> End {
     let stores = services.stores;
     if stores.planted(Bug::PromotedUnbuilt) {
-        let Ok(generation) = begin_building(&stores).await else {
+        let Ok(building) = begin_building(&stores, clock()).await else {
             return End::Failed;
         };
-        return End::of(promote(&stores, generation).await.is_ok());
+        return End::of(promote(&stores, building.generation, clock()).await.is_ok());
     }
     let rebuild = Rebuild {
-        log: &stores,
-        store: &stores,
-        queue: &stores,
+        tables: &stores,
         segments,
+        concurrency: 2,
+        accepted: &BTreeSet::new(),
+        promote: promotes,
+        clock,
+    };
+    match rebuild.run(&|_, _| ()).await {
+        Ok(_) if promotes => return End::Done,
+        Ok(_) => {}
+        Err(error) => return End::of(refused(&error)),
+    }
+    let promote = Promote {
+        tables: &stores,
         concurrency: 2,
         clock,
     };
-    match rebuild.run(&|_| ()).await {
-        Ok(_) | Err(RebuildError::Promote(_) | RebuildError::WouldLoseData { .. }) => End::Done,
-        Err(_) => End::Failed,
+    match promote.run().await {
+        Ok(_) | Err(PromoteCommandError::NothingBuilt | PromoteCommandError::NotVerified { .. }) => End::Done,
+        Err(PromoteCommandError::Promotion(error)) => End::of(promotion_refused(&error)),
+        Err(PromoteCommandError::Store(_)) => End::Failed,
+    }
+}
+
+/// Whether a rebuild was refused, so that it is no use to repeat it.
+fn refused(error: &RebuildError) -> bool {
+    match error {
+        RebuildError::Begin(error) => begin_refused(error),
+        RebuildError::Abandon(_) => true,
+        RebuildError::Promotion(error) => promotion_refused(error),
+        // A generation that was just built from the events is what they say.
+        RebuildError::Wrong { .. }
+        | RebuildError::Log(_)
+        | RebuildError::Store(_)
+        | RebuildError::CatchUp(_)
+        | RebuildError::Verify(_) => false,
+    }
+}
+
+fn begin_refused(error: &BeginError) -> bool {
+    match error {
+        BeginError::Conflict
+        | BeginError::Building { .. }
+        | BeginError::RollingBack { .. }
+        | BeginError::NoPrevious => true,
+        BeginError::Unavailable(_) => false,
+    }
+}
+
+fn promotion_refused(error: &PromotionError) -> bool {
+    match error {
+        PromotionError::Promote(_) | PromotionError::WouldLoseData { .. } => true,
+        PromotionError::ReadModel(_)
+        | PromotionError::Store(_)
+        | PromotionError::CatchUp(_)
+        | PromotionError::NotComparedAgain { .. } => false,
+    }
+}
+
+/// One run of `replay rollback`.
+pub(crate) async fn roll_back(services: &Services<'_>) -> End {
+    let roll_back = RollBack {
+        tables: &services.stores,
+        concurrency: 2,
+        clock,
+    };
+    match roll_back.run().await {
+        Ok(_) => End::Done,
+        Err(RollBackError::Begin(error)) => End::of(begin_refused(&error)),
+        Err(RollBackError::Promotion(error)) => End::of(promotion_refused(&error)),
+        Err(RollBackError::Store(_)) => End::Failed,
+    }
+}
+
+/// One run of `replay prune`.
+pub(crate) async fn prune(services: &Services<'_>, previous: bool) -> End {
+    let prune = Prune {
+        tables: &services.stores,
+        previous,
+        building: false,
+        segments: 2,
+        clock,
+    };
+    match prune.run(&|_| ()).await {
+        Ok(_) | Err(PruneError::TooSoon { .. } | PruneError::Changed(_)) => End::Done,
+        Err(PruneError::Store(_)) => End::Failed,
     }
 }
 
@@ -112,31 +192,18 @@ pub(crate) async fn reconcile(services: &Services<'_>, full: bool) -> End {
     End::of(services.reconciler.handle(Request { full }).await.is_ok())
 }
 
-/// One run of a redrive.
-pub(crate) async fn redrive(services: &Services<'_>) -> End {
-    let stores = &services.stores;
-    let patients: Vec<PatientId> = {
-        let known = stores.world().plan.number(Number::Patients);
-        people()
-            .iter()
-            .take(known.into())
-            .map(|person| person.id.clone())
-            .collect()
-    };
-    let Ok(control) = current(stores).await else {
-        return End::Failed;
-    };
-    let reconcile = Reconcile {
-        log: stores,
-        store: stores,
-        queue: stores,
-        generation: control.active,
-        retry: Retry::Quarantined,
+/// One run of `replay redrive`: of one patient, or of all.
+pub(crate) async fn redrive(services: &Services<'_>, patient: Option<usize>) -> End {
+    let redrive = Redrive {
+        tables: &services.stores,
         concurrency: 2,
-        now: clock(),
+        clock,
     };
-    let reconciled = reconcile.to_heads(&patients).await;
-    End::of(reconciled.is_ok_and(|reconciled| reconciled.failed.is_empty()))
+    let redriven = match patient.and_then(|place| people().get(place)) {
+        Some(person) => redrive.patient(&person.id).await,
+        None => redrive.all().await,
+    };
+    End::of(redriven.is_ok_and(|redriven| redriven.failed.is_empty()))
 }
 
 /// What a projector would do that takes every later event for the next one.

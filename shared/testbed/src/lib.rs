@@ -8,6 +8,7 @@
     reason = "what a test builds on is there, or the test fails"
 )]
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,6 +21,7 @@ use embedded::{EVENT_TABLE, EmbeddedDynamoDb, READ_MODEL_TABLE};
 use event_log::{EventLog, EventTable};
 use event_store::{EventStore, ExpectedVersion, append};
 use projection::{ProjectionTable, QuarantineNotice, QuarantineQueue, QueueUnavailable};
+use read_model::item::{PK, SK, SUMMARY, patient_pk};
 use read_model::{Consistency, Control, ReadModelStore, ReadModelTable, RowRange};
 
 /// When everything in these tests happens, plus some minutes.
@@ -200,6 +202,33 @@ impl World {
             .unwrap();
     }
 
+    /// Sets one attribute of a patient's summary, or removes it, as somebody with write access would.
+    pub async fn edit_summary(
+        &self,
+        generation: Generation,
+        patient: &str,
+        attribute: &str,
+        value: Option<AttributeValue>,
+    ) {
+        let change = if value.is_some() {
+            "SET #a = :v"
+        } else {
+            "REMOVE #a"
+        };
+        let pk = patient_pk(generation, &patient.parse().unwrap());
+        self.client
+            .update_item()
+            .table_name(READ_MODEL_TABLE)
+            .key(PK, AttributeValue::S(pk))
+            .key(SK, AttributeValue::S(SUMMARY.to_owned()))
+            .update_expression(change)
+            .expression_attribute_names("#a", attribute)
+            .set_expression_attribute_values(value.map(|value| HashMap::from([(":v".to_owned(), value)])))
+            .send()
+            .await
+            .unwrap();
+    }
+
     /// Puts an item into the event table as it is.
     pub async fn put_raw(&self, item: &[(&str, AttributeValue)]) {
         let mut put = self.client.put_item().table_name(EVENT_TABLE);
@@ -228,7 +257,8 @@ impl World {
             .states(generation, &patients, Consistency::Strong)
             .await
             .unwrap();
-        states.into_iter().next().flatten().unwrap_or_default()
+        let stored = states.into_iter().next().unwrap();
+        stored.unwrap().unwrap_or_default()
     }
 
     /// What readers see of a patient's check-ins, oldest first.
@@ -261,7 +291,7 @@ impl World {
             .into_iter()
             .take_while(|entry| entry.version <= found.applied)
         {
-            if let Applied::CheckedIn(row) = expected.apply(&entry.event.unwrap()).unwrap() {
+            if let Applied::CheckedIn(row) = expected.apply(&entry.decode().event.unwrap()).unwrap() {
                 rows.push(row);
             }
         }

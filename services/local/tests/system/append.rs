@@ -3,6 +3,8 @@
 use domain::{CheckinId, CorrelationId, Event, EventDraft, EventId, PatientCheckedIn, PatientId, Timestamp};
 use event_store::{Appended, EventStore, ExpectedVersion, append};
 
+use crate::system::System;
+
 pub(crate) fn now() -> Timestamp {
     runtime::clock::system_clock()
 }
@@ -25,4 +27,14 @@ pub(crate) async fn check_in(events: &EventStore, patient: &PatientId, number: u
         .await
         .unwrap();
     assert!(matches!(appended, Appended::New { .. }));
+}
+
+/// As [`check_in`], once.
+pub(crate) fn append_check_in(system: &System, patient: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let events = EventStore::new(embedded::client(&system.dynamodb), embedded::EVENT_TABLE);
+    runtime.block_on(check_in(&events, &patient.parse().unwrap(), 0));
 }

@@ -68,13 +68,14 @@ pub(crate) fn count(streams: &Streams) -> usize {
 #[track_caller]
 pub(crate) fn queries_see_exactly_the_events(system: &System) -> Streams {
     let streams = streams(system);
-    queries_see_exactly(system, &streams);
+    queries_see_exactly(system, &streams, &[]);
     streams
 }
 
-/// As [`queries_see_exactly_the_events`], for these streams.
+/// As [`queries_see_exactly_the_events`], for these streams. Of the `quarantined` patients, and of no others, queries
+/// must say that they are.
 #[track_caller]
-pub(crate) fn queries_see_exactly(system: &System, streams: &Streams) {
+pub(crate) fn queries_see_exactly(system: &System, streams: &Streams, quarantined: &[&str]) {
     let mut ids = BTreeSet::new();
     for (patient, events) in streams {
         let versions: Vec<u64> = events.iter().map(|event| event.version).collect();
@@ -109,13 +110,13 @@ pub(crate) fn queries_see_exactly(system: &System, streams: &Streams) {
         found.retain(|row| row["version"].as_u64().unwrap() <= head);
         assert_eq!(found, expected, "check-ins of {patient}");
     }
-    summaries_are_right(system, streams);
+    summaries_are_right(system, streams, quarantined);
 }
 
 /// What queries tell of each patient is what its events say, up to the version that the answer names: others may be
 /// appended meanwhile.
 #[track_caller]
-fn summaries_are_right(system: &System, streams: &Streams) {
+fn summaries_are_right(system: &System, streams: &Streams, quarantined: &[&str]) {
     let alone = streams
         .keys()
         .map(|patient| system.get(&format!("/patients/{patient}")).json());
@@ -126,7 +127,13 @@ fn summaries_are_right(system: &System, streams: &Streams) {
     for summary in alone.iter().chain(&listed) {
         let patient = summary["id"].as_str().unwrap();
         let version = usize::try_from(summary["version"].as_u64().unwrap()).unwrap();
-        assert_eq!(summary, &expected_summary(patient, &known[patient][..version]));
+        assert_eq!(
+            summary["quarantinedSince"].is_string(),
+            quarantined.contains(&patient),
+            "{summary}"
+        );
+        let expected = expected_summary(patient, &known[patient][..version], &summary["quarantinedSince"]);
+        assert_eq!(summary, &expected);
     }
     for (patient, events) in streams {
         // One that checks in meanwhile moves to the front of the listing, away from whoever reads on.
@@ -137,7 +144,7 @@ fn summaries_are_right(system: &System, streams: &Streams) {
     }
 }
 
-fn expected_summary(patient: &str, events: &[Event]) -> Value {
+fn expected_summary(patient: &str, events: &[Event], quarantined_since: &Value) -> Value {
     let checkins = || {
         events
             .iter()
@@ -149,6 +156,7 @@ fn expected_summary(patient: &str, events: &[Event]) -> Value {
         "checkinCount": checkins().count(),
         "lastCheckinAt": checkins().map(|event| &event.occurred_at).max(),
         "version": events.len(),
+        "quarantinedSince": quarantined_since,
     })
 }
 

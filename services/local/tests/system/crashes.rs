@@ -1,9 +1,8 @@
 use std::time::Duration;
 
-use event_store::EventStore;
 use rustix::process::Signal;
 
-use crate::append::check_in;
+use crate::append::append_check_in;
 use crate::check::{count, queries_see_exactly_the_events, streams};
 use crate::http;
 use crate::system::{System, is_alive, wait_until};
@@ -36,15 +35,6 @@ fn batch_in_the_hands_of_a_killed_projector_is_delivered_again() {
     wait_until("the batch has failed", || failed_batches(&system) == 1);
     let streams = queries_see_exactly_the_events(&system);
     assert_eq!(count(&streams), events);
-}
-
-fn append_check_in(system: &System, patient: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let events = EventStore::new(embedded::client(&system.dynamodb), embedded::EVENT_TABLE);
-    runtime.block_on(check_in(&events, &patient.parse().unwrap(), 0));
 }
 
 #[test]

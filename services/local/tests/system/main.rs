@@ -17,3 +17,4 @@ mod poison;
 mod repair;
 mod start_and_end;
 mod system;
+mod tampering;

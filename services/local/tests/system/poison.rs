@@ -1,6 +1,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Timestamp;
 use serde_json::{Value, json};
 
+use crate::append::now;
 use crate::check::{queries_see_exactly, streams};
 use crate::http;
 use crate::system::{System, wait_until};
@@ -83,6 +85,7 @@ fn poison_event_of_one_patient_leaves_the_others_flowing() {
         .as_str()
         .unwrap()
         .to_owned();
+    let before = now();
     let poison = append_poison(&system, patient);
 
     wait_until("the poison is reported", || {
@@ -96,8 +99,16 @@ fn poison_event_of_one_patient_leaves_the_others_flowing() {
     );
     assert!(!reported[0].contains(&name), "{reported:?}");
     wait_until("the status tells of it", || {
-        system.status().ends_with("quarantined 1")
+        system.status().contains("quarantined 1 ")
     });
+
+    let answer = system.get(&format!("/patients/{patient}")).json();
+    let since: Timestamp = serde_json::from_value(answer["quarantinedSince"].clone()).unwrap();
+    assert!((before..=now()).contains(&since), "{answer}");
+    let of_checkins = system
+        .get(&format!("/patients/{patient}/checkins?limit=1"))
+        .json();
+    assert_eq!(of_checkins["quarantinedSince"], answer["quarantinedSince"]);
 
     wait_until("more is appended to the poisoned stream", || {
         streams(&system)[patient].len() as u64 > poison + 1
@@ -107,7 +118,8 @@ fn poison_event_of_one_patient_leaves_the_others_flowing() {
         .get_mut(patient)
         .unwrap()
         .retain(|event| event.version < poison);
-    queries_see_exactly(&system, &streams);
-    let seen = system.get(&format!("/patients/{patient}")).json()["version"].clone();
-    assert_eq!(seen, poison - 1, "what follows the poison waits");
+    queries_see_exactly(&system, &streams, &[patient]);
+    let after = system.get(&format!("/patients/{patient}")).json();
+    assert_eq!(after["version"], poison - 1, "what follows the poison waits");
+    assert_eq!(after, answer, "as of the same version");
 }

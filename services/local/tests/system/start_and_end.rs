@@ -19,9 +19,14 @@ fn check_refused(arguments: &[&str], expected: &str) {
 fn taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let expected = format!("local: cannot listen on 127.0.0.1:{port}: ");
-    check_refused(&["--port", &port], &expected);
-    check_refused(&["--port", "0", "--dynamodb-port", &port], &expected);
+    let expected = |option| {
+        format!(
+            "local: cannot listen on 127.0.0.1:{port} ({option} 0 takes any that is free): Address already"
+        )
+    };
+    check_refused(&["--port", &port], &expected("--port"));
+    let arguments = ["--port", "0", "--dynamodb-port", &port];
+    check_refused(&arguments, &expected("--dynamodb-port"));
 }
 
 #[test]
@@ -33,7 +38,20 @@ fn folder_that_cannot_be_written_is_named() {
     let below = below.to_str().unwrap();
     check_refused(
         &["--port", "0", "--data", below],
-        &format!("local: cannot write in {below}: "),
+        &format!("local: cannot write in the --data folder {below}: "),
+    );
+}
+
+#[test]
+fn folder_with_something_else_in_place_of_the_database_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("dynamodb");
+    std::fs::create_dir(&database).unwrap();
+    std::fs::write(database.join("dynamodb.sqlite"), "x".repeat(10_000)).unwrap();
+    let database = database.to_str().unwrap();
+    check_refused(
+        &["--port", "0", "--data", folder.path().to_str().unwrap()],
+        &format!("local: cannot use the --data folder: cannot open the database in {database}: "),
     );
 }
 
@@ -45,13 +63,13 @@ fn broken_roster_is_named_with_its_entry() {
     let roster = roster.to_str().unwrap();
     check_refused(
         &["--port", "0", "--roster", roster],
-        &format!("local: {roster}: entry 2 (p-2) of the roster "),
+        &format!("local: the roster file {roster}: entry 2 (p-2) of the roster "),
     );
     let missing = folder.path().join("missing.json");
     let missing = missing.to_str().unwrap();
     check_refused(
         &["--port", "0", "--roster", missing],
-        &format!("local: {missing}: "),
+        &format!("local: the roster file {missing}: "),
     );
 }
 
@@ -62,7 +80,7 @@ fn folder_belongs_to_one_local_at_a_time() {
     let mut first = System::start(&["--every", "24h", "--data", data]);
     check_refused(
         &["--port", "0", "--data", data],
-        &format!("local: {data} is in use by another local"),
+        &format!("local: the --data folder {data} is in use by another local"),
     );
     assert!(first.end(Signal::INT).success());
     System::start(&["--every", "24h", "--data", data]);

@@ -136,7 +136,12 @@ impl System {
 
     /// What `local` itself has logged so far.
     pub(crate) fn log(&self) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.data.join("logs/local.log")).unwrap();
+        self.log_of("local")
+    }
+
+    /// What a function has logged so far.
+    pub(crate) fn log_of(&self, function: &str) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.data.join(format!("logs/{function}.log"))).unwrap();
         log.lines()
             // The last line may be half written.
             .filter_map(|line| serde_json::from_str(line).ok())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use aws_lambda_events::dynamodb::{Event, EventRecord};
 use aws_lambda_events::streams::DynamoDbEventResponse;
-use domain::{EventShard, Generation, PatientId, PatientState, StreamEntry, StreamVersion, Timestamp};
+use domain::{EventShard, Generation, PatientId, PatientState, StoredEntry, StreamVersion, Timestamp};
 use event_log::{EventLog, EventTable, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
@@ -168,7 +168,7 @@ impl EventLog for NoLog {
         _: &PatientId,
         _: StreamVersion,
         _: u16,
-    ) -> Result<Vec<StreamEntry>, LogUnavailable> {
+    ) -> Result<Vec<StoredEntry>, LogUnavailable> {
         Err(LogUnavailable("a fault was injected".into()))
     }
 
@@ -176,7 +176,7 @@ impl EventLog for NoLog {
         Err(LogUnavailable("a fault was injected".into()))
     }
 
-    async fn scan(&self, _: Segment, _: Option<LogPosition>) -> Result<LogPage<StreamEntry>, LogUnavailable> {
+    async fn scan(&self, _: Segment, _: Option<LogPosition>) -> Result<LogPage<StoredEntry>, LogUnavailable> {
         Err(LogUnavailable("a fault was injected".into()))
     }
 

@@ -452,6 +452,44 @@ async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
 }
 
 #[tokio::test]
+async fn a_malformed_summary_is_made_anew_and_delays_nobody() {
+    let number = |number: &str| Some(AttributeValue::N(number.to_owned()));
+    for (attribute, value) in [
+        ("applied", None),
+        ("checkin_count", number("-1")),
+        ("patient_id", Some(AttributeValue::S("p_1".to_owned()))),
+        ("quarantine", number("1")),
+    ] {
+        let world = three_patients().await;
+        let before = whole_stream(&world);
+        check(&world, [before.clone()]).await;
+        world.edit_summary(LIVE, "p-1", attribute, value).await;
+        for patient in ["p-1", "p-2", "p-3"] {
+            world.check_in(patient, 20).await;
+        }
+        let new = whole_stream(&world)[before.len()..].to_vec();
+        assert_eq!(new.len(), 3);
+        check(&world, [new]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_summary_is_made_anew_once_by_racing_projectors() {
+    let world = World::new().await;
+    // More than one catch-up reads at once, so that each of them puts the state more than once.
+    world.patient("p-1", 600).await;
+    let last = whole_stream(&world).pop().unwrap();
+    let deliver = || async {
+        let response = projector(&world).handle(batch([last.clone()])).await.unwrap();
+        assert_eq!(failed(&response), None);
+    };
+    deliver().await;
+    world.edit_summary(LIVE, "p-1", "applied", None).await;
+    tokio::join!(deliver(), deliver(), deliver());
+    world.assert_complete(LIVE, "p-1").await;
+}
+
+#[tokio::test]
 async fn changed_events_are_never_applied() {
     let world = three_patients().await;
     check(&world, [whole_stream(&world)]).await;
@@ -537,7 +575,7 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     let world = three_patients().await;
     let stream = whole_stream(&world);
     check(&world, [stream.clone()]).await;
-    let building = begin_building(&world.store()).await.unwrap();
+    let building = begin_building(&world.store(), at(0)).await.unwrap().generation;
     assert_eq!(building, Generation::new(2));
     world.check_in("p-1", 50).await;
     world.patient("p-4", 2).await;
@@ -548,8 +586,8 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     }
     world.assert_complete(building, "p-4").await;
     assert_eq!(world.state(building, "p-1").await.applied, StreamVersion::EMPTY);
-    promote(&world.store(), building).await.unwrap();
-    promote(&world.store(), building).await.unwrap_err();
+    promote(&world.store(), building, at(0)).await.unwrap();
+    promote(&world.store(), building, at(0)).await.unwrap_err();
     assert_eq!(world.control().await.previous, Some(LIVE));
 }
 

@@ -1,76 +1,30 @@
-//! Rebuilding on the embedded DynamoDB, next to live traffic.
+//! Building the next generation.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what a test builds on is there, or the test fails"
-)]
-
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{Generation, PatientId, PatientState, StreamVersion};
-use event_log::EventTable;
+use domain::{Generation, PatientId, PatientState, StreamVersion, Timestamp};
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
+    SweepStore,
 };
-use projector::Projector;
 use read_model::{Control, Progress};
-use replay::{Rebuild, RebuildError, Rebuilt, status};
-use testbed::{Queue, World, at};
+use replay::{Compare, Pass, Rebuild, RebuildError, Rebuilt, status};
+use testbed::{World, at};
 
-const LIVE: Generation = Generation::FIRST;
-const NEXT: Generation = Generation::new(2);
-
-async fn world() -> World {
-    let world = World::new().await;
-    for (patient, check_ins) in [("p-1", 7), ("p-2", 0), ("p-3", 30), ("p-4", 1)] {
-        world.patient(patient, check_ins).await;
-    }
-    world
-}
-
-fn projector(world: &World) -> Projector<EventTable, ProjectionTable, &Queue> {
-    let (log, store) = (world.log.clone(), world.store());
-    Projector {
-        log,
-        store,
-        queue: &world.queue,
-        concurrency: 4,
-        clock: || at(1_000),
-    }
-}
-
-/// Delivers what the stream has after `position`, as the event source mapping does, and moves on.
-async fn deliver(world: &World, position: &mut Option<String>) {
-    let records = world.stream(position.as_deref());
-    let Some(last) = records.last() else { return };
-    let last = last
-        .pointer("/dynamodb/SequenceNumber")
-        .unwrap()
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let event = serde_json::from_value(serde_json::json!({ "Records": records })).unwrap();
-    let response = projector(world).handle(event).await.unwrap();
-    assert!(response.batch_item_failures.is_empty());
-    *position = Some(last);
-}
+use crate::connected::{Connected, LIVE, NEXT, deliver, projector, world};
 
 /// A rebuild with pages of `page` events.
 async fn rebuild(world: &World, page: u16) -> Result<(Rebuilt, u64), RebuildError> {
-    let (log, store) = (world.log.clone().with_page_limit(page), world.store());
+    let tables = Connected::new(world).with_pages_of(page);
     let read = AtomicU64::new(0);
-    let rebuild = Rebuild {
-        log: &log,
-        store: &store,
-        queue: &&world.queue,
-        segments: 3,
-        concurrency: 4,
-        clock: || at(1_000),
+    let on_events = |pass, events| {
+        if pass == Pass::Apply {
+            read.fetch_add(events, Ordering::SeqCst);
+        }
     };
-    let rebuilt = rebuild
-        .run(&|events| _ = read.fetch_add(events, Ordering::SeqCst))
-        .await?;
+    let rebuilt = tables.rebuild().run(&on_events).await?;
     Ok((rebuilt, read.into_inner()))
 }
 
@@ -151,15 +105,8 @@ async fn events_that_overtook_each_other_meanwhile_are_found_after_the_promotion
         inner: world.store(),
         world: &world,
     };
-    let rebuild = Rebuild {
-        log: &world.log,
-        store: &store,
-        queue: &&world.queue,
-        segments: 3,
-        concurrency: 4,
-        clock: || at(1_000),
-    };
-    rebuild.run(&|_| ()).await.unwrap();
+    let tables = Connected::new(&world).with_projection(store);
+    tables.rebuild().run(&|_, _| ()).await.unwrap();
     world.assert_complete(NEXT, "p-2").await;
     assert_eq!(world.state(NEXT, "p-2").await.applied, StreamVersion::new(3));
 }
@@ -234,12 +181,26 @@ impl ProjectionStore for BeforePromotion<'_> {
     }
 }
 
+impl SweepStore for BeforePromotion<'_> {
+    async fn swept_to(&self, generation: Generation) -> Result<Option<Timestamp>, ProjectionUnavailable> {
+        self.inner.swept_to(generation).await
+    }
+
+    async fn put_swept_to(
+        &self,
+        generation: Generation,
+        began: Timestamp,
+    ) -> Result<(), ProjectionUnavailable> {
+        self.inner.put_swept_to(generation, began).await
+    }
+}
+
 #[tokio::test]
 async fn a_build_that_was_cut_short_is_gone_on_with() {
     let world = world().await;
     deliver(&world, &mut None).await;
-    let store = world.store();
-    assert_eq!(projection::begin_building(&store).await.unwrap(), NEXT);
+    let building = projection::begin_building(&world.store(), at(0)).await.unwrap();
+    assert_eq!(building.generation, NEXT);
     let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
     assert_eq!(rebuilt.generation, NEXT);
     let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
@@ -254,7 +215,7 @@ async fn a_generation_that_would_show_less_is_not_promoted() {
         .edit("p-3", 9, "schema_version", AttributeValue::N("99".to_owned()))
         .await;
     let error = rebuild(&world, 1_000).await.unwrap_err();
-    assert!(error.to_string().contains("p-3 (event 9)"), "{error}");
+    assert!(error.to_string().contains("p-3 (up to event 8)"), "{error}");
     assert_eq!(world.control().await.active, LIVE);
     world
         .edit("p-3", 9, "schema_version", AttributeValue::N("1".to_owned()))
@@ -289,7 +250,7 @@ async fn a_patient_who_was_quarantined_before_stays_so() {
 #[tokio::test]
 async fn status_counts_what_there_is_and_what_is_behind() {
     let world = world().await;
-    let before = status(&world.log, &world.read_model, at(10)).await.unwrap();
+    let before = status(&Connected::new(&world), at(10)).await.unwrap();
     assert_eq!(before.generations, []);
     assert_eq!(
         (
@@ -302,8 +263,8 @@ async fn status_counts_what_there_is_and_what_is_behind() {
     deliver(&world, &mut None).await;
     world.check_in("p-1", 50).await;
     world.check_in("p-1", 51).await;
-    projection::begin_building(&world.store()).await.unwrap();
-    let status = status(&world.log, &world.read_model, at(60)).await.unwrap();
+    projection::begin_building(&world.store(), at(60)).await.unwrap();
+    let status = status(&Connected::new(&world), at(60)).await.unwrap();
     let roles: Vec<_> = status
         .generations
         .iter()
@@ -349,8 +310,187 @@ async fn an_item_that_was_put_by_hand_stops_neither_the_rebuild_nor_the_status()
         let missing = ("p-9".parse().unwrap(), StreamVersion::new(1));
         assert_eq!(rebuilt.quarantined, [missing].into());
     }
-    let status = status(&world.log.clone().with_page_limit(1), &world.read_model, at(60))
+    let tables = Connected::new(&world).with_pages_of(1);
+    let status = status(&tables, at(60)).await.unwrap();
+    assert_eq!(status.events.lag, 2);
+}
+
+/// How many events a run reads in each pass, if it is cut short once it has read so many in all.
+async fn read_until(tables: &Connected<'_>, limit: u64) -> (u64, u64) {
+    let (applied, verified) = (AtomicU64::new(0), AtomicU64::new(0));
+    let enough = tokio::sync::Notify::new();
+    let on_events = |pass, events| {
+        let (counter, other) = match pass {
+            Pass::Apply => (&applied, &verified),
+            Pass::Verify => (&verified, &applied),
+        };
+        let read = counter.fetch_add(events, Ordering::SeqCst) + events;
+        if read + other.load(Ordering::SeqCst) >= limit {
+            enough.notify_one();
+        }
+    };
+    let rebuild = tables.rebuild();
+    tokio::select! {
+        biased;
+        () = enough.notified() => {}
+        rebuilt = rebuild.run(&on_events) => drop(rebuilt.unwrap()),
+    }
+    (applied.into_inner(), verified.into_inner())
+}
+
+#[tokio::test]
+async fn a_build_that_is_cut_short_again_and_again_reads_each_event_once() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world).with_pages_of(1);
+    // What earlier runs have read is told to a progress bar at once, so each run gets further.
+    let mut reads = Vec::new();
+    for limit in [10, 30, 45, 60, 80] {
+        reads.push(read_until(&tables, limit).await);
+        assert_eq!(world.control().await.active, LIVE);
+    }
+    assert!(reads.is_sorted(), "{reads:?}");
+    assert_eq!(
+        reads[1].1, 0,
+        "nothing is verified before all is applied: {reads:?}"
+    );
+    assert_eq!(reads[3].0, 42, "{reads:?}");
+    assert!(reads[4].1 > 20, "{reads:?}");
+    let (rebuilt, _) = rebuild(&world, 1).await.unwrap();
+    assert_eq!(
+        (rebuilt.generation, rebuilt.patients, rebuilt.events),
+        (NEXT, 4, 42)
+    );
+    for patient in ["p-1", "p-2", "p-3", "p-4"] {
+        world.assert_complete(NEXT, patient).await;
+    }
+}
+
+#[tokio::test]
+async fn finished_segments_are_not_read_again() {
+    let world = world().await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let scanned = AtomicU64::new(0);
+    let count = |_, events| _ = scanned.fetch_add(events, Ordering::SeqCst);
+    tables.rebuild().run(&count).await.unwrap();
+    assert_eq!(
+        scanned.into_inner(),
+        0,
+        "a verified generation is promoted as it is"
+    );
+}
+
+#[tokio::test]
+async fn another_number_of_segments_begins_anew() {
+    let world = world().await;
+    let tables = Connected::new(&world).with_pages_of(1);
+    read_until(&tables, 30).await;
+    let rebuild = Rebuild {
+        segments: 5,
+        ..tables.rebuild()
+    };
+    let rebuilt = rebuild.run(&|_, _| ()).await.unwrap();
+    assert_eq!((rebuilt.generation, rebuilt.events), (NEXT, 42));
+    world.assert_complete(NEXT, "p-3").await;
+}
+
+/// What a dry run says of each patient who would look different.
+async fn dry_run(world: &World) -> Vec<(String, Vec<String>)> {
+    let tables = Connected::new(world);
+    let rebuilt = tables.dry_run().run(&|_, _| ()).await.unwrap();
+    assert_eq!(world.control().await.active, LIVE);
+    let compare = Compare {
+        read_model: &world.read_model,
+        active: LIVE,
+        built: rebuilt.generation,
+        concurrency: 4,
+    };
+    let mut changes = Vec::new();
+    let named = |change: replay::Change| {
+        let fields = change.differences.into_iter();
+        let fields = fields.map(|difference| difference.field);
+        changes.push((change.patient_id.to_string(), fields.collect()));
+    };
+    compare.run(named).await.unwrap();
+    changes.sort();
+    changes
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_exactly_the_fields_that_would_change() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    assert_eq!(dry_run(&world).await, []);
+    // As an older projection would have written them, that knew less of names and times.
+    let store = world.store();
+    let mut state = world.state(LIVE, "p-1").await;
+    state.patient.as_mut().unwrap().name = "Canary".parse().unwrap();
+    let p_1: PatientId = "p-1".parse().unwrap();
+    store.put_state(LIVE, &p_1, state.applied, &state).await.unwrap();
+    let mut row = world.visible(LIVE, "p-4").await.remove(0);
+    row.checkin_id = domain::CheckinId::derive(&["another"]);
+    let patient_id = "p-4".parse().unwrap();
+    store
+        .put_rows(LIVE, &[PatientRow { patient_id, row }])
         .await
         .unwrap();
-    assert_eq!(status.events.lag, 2);
+    // The one that is being built is verified, and gone on with.
+    assert_eq!(
+        dry_run(&world).await,
+        [
+            ("p-1".to_owned(), vec!["name".to_owned()]),
+            ("p-4".to_owned(), vec!["checkins[2].id".to_owned()]),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_patients_that_only_one_generation_has() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let store = world.store();
+    let ghost: PatientId = "p-0".parse().unwrap();
+    let state = world.state(LIVE, "p-2").await;
+    store
+        .put_state(LIVE, &ghost, StreamVersion::EMPTY, &state)
+        .await
+        .unwrap();
+    let changes = dry_run(&world).await;
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(changes[0].0, "p-0");
+    assert!(changes[0].1.contains(&"name".to_owned()), "{changes:?}");
+}
+
+#[tokio::test]
+async fn patients_whose_events_are_elsewhere_are_not_lost() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    // As if the command worked on the event table of another system.
+    let other = World::new().await;
+    let elsewhere = Connected::new(&world).reading(other.log.clone());
+    let error = elsewhere.rebuild().run(&|_, _| ()).await.unwrap_err();
+    assert!(error.to_string().contains("p-3 (up to event 0)"), "{error}");
+    assert_eq!(world.control().await.active, LIVE);
+}
+
+#[tokio::test]
+async fn an_edited_event_that_would_be_shown_refuses_the_generation_until_it_is_accepted() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let earlier = AttributeValue::S(at(-9).to_string());
+    world.edit("p-3", 9, "occurred_at", earlier).await;
+    let error = rebuild(&world, 1_000).await.unwrap_err();
+    let expected = "p-3: the hash chain is broken at event 9: edited";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert_eq!(world.control().await.active, LIVE);
+    assert_eq!(world.control().await.building, None, "it was given up");
+    let tables = Connected::new(&world);
+    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let rebuild = Rebuild {
+        accepted: &accepted,
+        ..tables.rebuild()
+    };
+    let rebuilt = rebuild.run(&|_, _| ()).await.unwrap();
+    assert_eq!(world.control().await.active, rebuilt.generation);
 }

@@ -1,0 +1,458 @@
+//! Whether a generation is what the events say.
+//!
+//! For each patient: the hash chain is followed, the events up to the applied version are folded anew, and the fold is
+//! compared with what queries see, field by field and row by row. A patient who lags is compared as of the applied
+//! version, so live traffic is no difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use domain::{
+    Applied, BrokenLink, Generation, HashChain, ListingShard, PatientId, PatientState, StoredEntry,
+    StreamEntry, StreamVersion,
+};
+use event_log::{EventLog, LogUnavailable, Segment};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use read_model::{Consistency, ReadModelStore, ReadModelUnavailable, RowKey, RowRange, StoredState};
+use serde::Serialize;
+
+use crate::difference::{Account, Difference};
+use crate::streams::{Walk, WholeStream};
+use crate::tables::Tables;
+
+/// Rows, or entries of a listing, that are read at once.
+const PAGE: u16 = 1_000;
+/// Events that are read at once where a patient has moved on since the scan.
+const EVENTS: u16 = 500;
+/// How many findings a report names; the others are only counted.
+pub const MAX_FINDINGS: usize = 100;
+/// How often, and how far apart, a listing is looked at before a patient counts as not listed: an index follows its
+/// table, commonly within a second.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is wrong with one patient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Finding {
+    /// The stream is not what was appended, from this version on. Compare with a backup of the event table.
+    BrokenLink {
+        /// Whose stream.
+        patient_id: PatientId,
+        /// The first event that does not fit.
+        version: StreamVersion,
+        /// The code of [`domain::Break`].
+        how: &'static str,
+        /// Whether the read model shows what follows from it.
+        applied: bool,
+    },
+    /// Queries see something other than the events up to the applied version say. Rebuild.
+    Differs {
+        /// Of whom.
+        patient_id: PatientId,
+        /// The applied version.
+        version: StreamVersion,
+        /// In which fields.
+        differences: Vec<Difference>,
+    },
+    /// The read model knows a patient of whom there is no event. Rebuild, once it is clear where the events are.
+    NoEvents {
+        /// Who.
+        patient_id: PatientId,
+    },
+    /// What is stored of a patient can't be read, so nobody sees it. It is made anew with the patient's next event, by a
+    /// full reconcile or a rebuild.
+    Unreadable {
+        /// Who.
+        patient_id: PatientId,
+    },
+    /// A patient is missing in the list of patients.
+    NotListed {
+        /// Who.
+        patient_id: PatientId,
+    },
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Finding::BrokenLink {
+                patient_id,
+                version,
+                how,
+                applied,
+            } => {
+                let seen = if *applied { "" } else { " (not applied)" };
+                write!(
+                    f,
+                    "{patient_id}: the hash chain is broken at event {version}: {how}{seen}"
+                )
+            }
+            Finding::Differs {
+                patient_id,
+                version,
+                differences,
+            } => {
+                let fields: Vec<&str> = differences
+                    .iter()
+                    .map(|difference| difference.field.as_str())
+                    .collect();
+                write!(
+                    f,
+                    "{patient_id}: the read model at version {version} is not what the events say: {}",
+                    fields.join(", ")
+                )
+            }
+            Finding::NoEvents { patient_id } => {
+                write!(f, "{patient_id}: in the read model, and without any event")
+            }
+            Finding::Unreadable { patient_id } => write!(f, "{patient_id}: the stored summary can't be read"),
+            Finding::NotListed { patient_id } => write!(f, "{patient_id}: missing in the list of patients"),
+        }
+    }
+}
+
+/// What a verification came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// Which generation was compared.
+    pub generation: Generation,
+    /// How many patients have events.
+    pub patients: u64,
+    /// How many events they have.
+    pub events: u64,
+    /// How many check-ins queries see.
+    pub checkins: u64,
+    /// How many events are not applied yet, of patients who are not quarantined. That is lag, nothing wrong.
+    pub lag: u64,
+    /// Patients whose next event can't be applied, and its version.
+    pub quarantined: BTreeMap<PatientId, StreamVersion>,
+    /// How many findings there are.
+    pub wrong: u64,
+    /// The first [`MAX_FINDINGS`] of them.
+    pub findings: Vec<Finding>,
+}
+
+/// Why there is no verdict. Run the command again.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The event table can't be read.
+    #[error(transparent)]
+    Log(#[from] LogUnavailable),
+    /// The read model can't be read.
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelUnavailable),
+    /// There is no read model yet.
+    #[error("nothing was projected yet")]
+    NothingProjected,
+}
+
+/// Compares a generation with the events; it only reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Verify<'a, T> {
+    /// What to read.
+    pub tables: &'a T,
+    /// The generation.
+    pub generation: Generation,
+    /// Into how many parts the event table is divided; all of them are read at once.
+    pub segments: u16,
+    /// How many patients of each are compared at once.
+    pub concurrency: usize,
+}
+
+impl Verified {
+    pub(crate) fn nothing(generation: Generation) -> Verified {
+        Verified {
+            generation,
+            patients: 0,
+            events: 0,
+            checkins: 0,
+            lag: 0,
+            quarantined: BTreeMap::new(),
+            wrong: 0,
+            findings: Vec::new(),
+        }
+    }
+
+    fn find(&mut self, finding: Finding) {
+        self.wrong += 1;
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding);
+        }
+    }
+
+    pub(crate) fn plus(mut self, other: Verified) -> Verified {
+        self.patients += other.patients;
+        self.events += other.events;
+        self.checkins += other.checkins;
+        self.lag += other.lag;
+        self.quarantined.extend(other.quarantined);
+        self.wrong += other.wrong;
+        let room = MAX_FINDINGS.saturating_sub(self.findings.len());
+        self.findings.extend(other.findings.into_iter().take(room));
+        self
+    }
+}
+
+impl<T: Tables> Verify<'_, T> {
+    /// Compares all patients. `on_events` is told how many events were compared since it was last called.
+    ///
+    /// # Errors
+    /// [`VerifyError`]
+    pub async fn all(&self, on_events: &(impl Fn(u64) + Sync)) -> Result<Verified, VerifyError> {
+        let segments = (0..self.segments).map(|index| Segment {
+            index,
+            total: self.segments,
+        });
+        let parts: Vec<(Verified, BTreeSet<PatientId>)> = stream::iter(segments)
+            .map(|segment| self.segment(segment, on_events))
+            .buffer_unordered(self.segments.into())
+            .try_collect()
+            .await?;
+        let mut verified = Verified::nothing(self.generation);
+        let mut known = BTreeSet::new();
+        for (part, patients) in parts {
+            verified = verified.plus(part);
+            known.extend(patients);
+        }
+        self.compare_listing(known, &mut verified).await?;
+        Ok(verified)
+    }
+
+    /// Compares one patient.
+    ///
+    /// # Errors
+    /// [`VerifyError`]
+    pub async fn patient(&self, patient: &PatientId) -> Result<Verified, VerifyError> {
+        let mut entries: Vec<StoredEntry> = Vec::new();
+        loop {
+            let after = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
+            let later = self.tables.log().read(patient, after, EVENTS).await?;
+            let more = later.len() == usize::from(EVENTS);
+            entries.extend(later);
+            if !more {
+                break;
+            }
+        }
+        let stream = WholeStream {
+            patient: patient.clone(),
+            entries,
+        };
+        let empty = stream.entries.is_empty();
+        let mut verified = self.streams(vec![stream]).await?;
+        if empty {
+            verified.patients = 0;
+            let states = self.states(std::slice::from_ref(patient)).await?;
+            if states.into_iter().any(|state| state != Ok(None)) {
+                let patient_id = patient.clone();
+                verified.findings.clear();
+                verified.wrong = 0;
+                verified.find(Finding::NoEvents { patient_id });
+            }
+        }
+        Ok(verified)
+    }
+
+    async fn segment(
+        &self,
+        segment: Segment,
+        on_events: &(impl Fn(u64) + Sync),
+    ) -> Result<(Verified, BTreeSet<PatientId>), VerifyError> {
+        let mut walk = Walk::new(self.tables.log(), segment, None);
+        let mut verified = Verified::nothing(self.generation);
+        let mut known = BTreeSet::new();
+        while let Some(found) = walk.next().await? {
+            known.extend(found.streams.iter().map(|stream| stream.patient.clone()));
+            let part = self.streams(found.streams).await?;
+            on_events(part.events);
+            verified = verified.plus(part);
+        }
+        Ok((verified, known))
+    }
+
+    /// Compares the patients of these streams.
+    pub(crate) async fn streams(&self, streams: Vec<WholeStream>) -> Result<Verified, VerifyError> {
+        let patients: Vec<PatientId> = streams.iter().map(|stream| stream.patient.clone()).collect();
+        // The events were read before, so whoever is behind them really is.
+        let states = self.states(&patients).await?;
+        let compared: Vec<Result<Verified, VerifyError>> = stream::iter(streams.into_iter().zip(states))
+            .map(|(stream, state)| self.compare(stream, state))
+            .buffer_unordered(self.concurrency.max(1))
+            .collect()
+            .await;
+        compared.into_iter().try_fold(
+            Verified::nothing(self.generation),
+            |sum, part| Ok(sum.plus(part?)),
+        )
+    }
+
+    async fn states(&self, patients: &[PatientId]) -> Result<Vec<StoredState>, ReadModelUnavailable> {
+        let read_model = self.tables.read_model();
+        read_model
+            .states(self.generation, patients, Consistency::Strong)
+            .await
+    }
+
+    async fn compare(&self, stream: WholeStream, state: StoredState) -> Result<Verified, VerifyError> {
+        let WholeStream { patient, entries } = stream;
+        let mut verified = Verified {
+            patients: 1,
+            events: u64::try_from(entries.len()).unwrap_or(u64::MAX),
+            ..Verified::nothing(self.generation)
+        };
+        let state = state.unwrap_or_else(|_| {
+            let patient_id = patient.clone();
+            verified.find(Finding::Unreadable { patient_id });
+            None
+        });
+        let state = state.unwrap_or_default();
+        let mut chain = HashChain::GENESIS;
+        entries.iter().for_each(|entry| chain.follow(entry));
+        let head = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
+        let mut entries: Vec<StreamEntry> = entries.into_iter().map(StoredEntry::decode).collect();
+        // The patient may have moved on since.
+        while let Some(last) = entries.last().map(|entry| entry.version)
+            && last < state.applied
+        {
+            let later = self.tables.log().read(&patient, last, EVENTS).await?;
+            if later.is_empty() {
+                break;
+            }
+            entries.extend(later.into_iter().map(StoredEntry::decode));
+        }
+        if let Some(BrokenLink { version, how }) = chain.broken() {
+            verified.find(Finding::BrokenLink {
+                patient_id: patient.clone(),
+                version,
+                how: how.code(),
+                applied: version <= state.applied,
+            });
+        }
+        match &state.quarantine {
+            Some(mark) => drop(verified.quarantined.insert(patient.clone(), mark.version)),
+            None => verified.lag = state.applied.behind(head),
+        }
+        let expected = fold(entries, &state);
+        let found = self.account(&patient, state).await?;
+        verified.checkins = u64::try_from(found.rows.len()).unwrap_or(u64::MAX);
+        let differences = found.differences(&expected);
+        if !differences.is_empty() {
+            verified.find(Finding::Differs {
+                patient_id: patient,
+                version: found.state.applied,
+                differences,
+            });
+        }
+        Ok(verified)
+    }
+
+    async fn account(
+        &self,
+        patient: &PatientId,
+        state: PatientState,
+    ) -> Result<Account, ReadModelUnavailable> {
+        account(self.tables.read_model(), self.generation, patient, state).await
+    }
+
+    /// Compares the list of patients with those who have events.
+    async fn compare_listing(
+        &self,
+        known: BTreeSet<PatientId>,
+        verified: &mut Verified,
+    ) -> Result<(), VerifyError> {
+        let mut unlisted = known.clone();
+        for look in 0..LOOKS {
+            for shard in ListingShard::all() {
+                let mut after: Option<PatientId> = None;
+                loop {
+                    let read_model = self.tables.read_model();
+                    let page = read_model
+                        .ids(self.generation, shard, after.as_ref(), PAGE)
+                        .await?;
+                    for patient in &page.items {
+                        unlisted.remove(patient);
+                        if look == 0 && !known.contains(patient) {
+                            self.find_unknown(patient, verified).await?;
+                        }
+                    }
+                    after = page.items.last().cloned();
+                    if !page.more || after.is_none() {
+                        break;
+                    }
+                }
+            }
+            // Whoever has no summary yet is no news.
+            let patients: Vec<PatientId> = std::mem::take(&mut unlisted).into_iter().collect();
+            for chunk in patients.chunks(PAGE.into()) {
+                let states = self.states(chunk).await?;
+                let missing = chunk
+                    .iter()
+                    .zip(states)
+                    .filter(|(_, state)| matches!(state, Ok(Some(_))));
+                unlisted.extend(missing.map(|(patient, _)| patient.clone()));
+            }
+            if unlisted.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        for patient_id in unlisted {
+            verified.find(Finding::NotListed { patient_id });
+        }
+        Ok(())
+    }
+
+    /// A listed patient who was not there when the events were scanned: registered since, or none of ours.
+    async fn find_unknown(&self, patient: &PatientId, verified: &mut Verified) -> Result<(), VerifyError> {
+        if self.tables.log().head(patient).await? == StreamVersion::EMPTY {
+            let patient_id = patient.clone();
+            verified.find(Finding::NoEvents { patient_id });
+        }
+        Ok(())
+    }
+}
+
+/// What queries see of a patient with this summary.
+pub(crate) async fn account(
+    read_model: &impl ReadModelStore,
+    generation: Generation,
+    patient: &PatientId,
+    state: PatientState,
+) -> Result<Account, ReadModelUnavailable> {
+    let mut rows = BTreeMap::new();
+    let mut range = RowRange {
+        ascending: true,
+        ..RowRange::default()
+    };
+    loop {
+        let page = read_model.rows(generation, patient, range, PAGE).await?;
+        range.after = page.items.last().map(RowKey::of);
+        let visible = page.items.into_iter().filter(|row| row.version <= state.applied);
+        rows.extend(visible.map(|row| (row.version, row)));
+        if !page.more || range.after.is_none() {
+            return Ok(Account { state, rows });
+        }
+    }
+}
+
+/// What queries should see of a patient whose summary is `found`: the fold of the events up to its applied version, or
+/// as far as they can be applied.
+fn fold(entries: Vec<StreamEntry>, found: &PatientState) -> Account {
+    let mut account = Account::default();
+    for entry in entries {
+        if account.state.applied >= found.applied {
+            break;
+        }
+        let Ok(event) = entry.event else { break };
+        match account.state.apply(&event) {
+            Ok(Applied::CheckedIn(row)) => drop(account.rows.insert(row.version, row)),
+            Ok(Applied::Registered | Applied::Already) => {}
+            Err(_) => break,
+        }
+    }
+    // A mark is right where the next event could not be applied once, even if it could by now: redrive finds out.
+    let follows = |version| version == account.state.applied.next();
+    account.state.quarantine = found.quarantine.clone().filter(|mark| follows(mark.version));
+    account
+}

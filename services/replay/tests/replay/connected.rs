@@ -1,0 +1,248 @@
+//! The tables that the commands of these tests work on.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use domain::{Generation, PatientId, Timestamp};
+use embedded::READ_MODEL_TABLE;
+use event_log::EventTable;
+use projection::{ProjectionStore, ProjectionTable, SweepStore};
+use projector::Projector;
+use read_model::ReadModelTable;
+use replay::{
+    Letter, Letters, LettersUnavailable, Promote, Prune, Rebuild, Redrive, ReplayTable, RollBack, Tables,
+    Verify,
+};
+use testbed::{Queue, World, at};
+
+/// The generation that a world begins with.
+pub(crate) const LIVE: Generation = Generation::FIRST;
+/// The one that is built next.
+pub(crate) const NEXT: Generation = Generation::new(2);
+
+/// When every command of these tests runs, unless it says otherwise.
+pub(crate) fn now() -> Timestamp {
+    at(1_000)
+}
+
+/// What the command line would connect; the projection may be another one.
+pub(crate) struct Connected<'w, P = ProjectionTable> {
+    log: EventTable,
+    projection: P,
+    read_model: ReadModelTable,
+    replay: ReplayTable,
+    queue: &'w Queue,
+    pub(crate) quarantined: Mailbox,
+    pub(crate) given_up: Mailbox,
+}
+
+impl<'w> Connected<'w> {
+    pub(crate) fn new(world: &'w World) -> Connected<'w> {
+        Connected {
+            log: world.log.clone(),
+            projection: world.store(),
+            read_model: world.read_model.clone(),
+            replay: ReplayTable::new(world.client.clone(), READ_MODEL_TABLE),
+            queue: &world.queue,
+            quarantined: Mailbox::default(),
+            given_up: Mailbox::default(),
+        }
+    }
+}
+
+impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
+    pub(crate) fn with_pages_of(mut self, items: u16) -> Connected<'w, P> {
+        self.log = self.log.with_page_limit(items);
+        self.replay = self.replay.with_page_limit(items);
+        self
+    }
+
+    /// With the events of another table.
+    pub(crate) fn reading(mut self, log: EventTable) -> Connected<'w, P> {
+        self.log = log;
+        self
+    }
+
+    pub(crate) fn with_projection<Q>(self, projection: Q) -> Connected<'w, Q> {
+        Connected {
+            log: self.log,
+            projection,
+            read_model: self.read_model,
+            replay: self.replay,
+            queue: self.queue,
+            quarantined: self.quarantined,
+            given_up: self.given_up,
+        }
+    }
+
+    pub(crate) fn rebuild(&self) -> Rebuild<'_, Self> {
+        static NOBODY: BTreeSet<PatientId> = BTreeSet::new();
+        Rebuild {
+            tables: self,
+            segments: 3,
+            concurrency: 4,
+            accepted: &NOBODY,
+            promote: true,
+            clock: now,
+        }
+    }
+
+    pub(crate) fn dry_run(&self) -> Rebuild<'_, Self> {
+        Rebuild {
+            promote: false,
+            ..self.rebuild()
+        }
+    }
+
+    pub(crate) fn verify(&self, generation: Generation) -> Verify<'_, Self> {
+        Verify {
+            tables: self,
+            generation,
+            segments: 3,
+            concurrency: 4,
+        }
+    }
+
+    pub(crate) fn promote(&self) -> Promote<'_, Self> {
+        Promote {
+            tables: self,
+            concurrency: 4,
+            clock: now,
+        }
+    }
+
+    pub(crate) fn roll_back(&self) -> RollBack<'_, Self> {
+        RollBack {
+            tables: self,
+            concurrency: 4,
+            clock: now,
+        }
+    }
+
+    /// A prune some time after everything else.
+    pub(crate) fn prune(&self) -> Prune<'_, Self> {
+        Prune {
+            tables: self,
+            previous: false,
+            building: false,
+            segments: 3,
+            clock: || now().plus_millis(replay::QUIET_MILLIS),
+        }
+    }
+
+    pub(crate) fn redrive(&self) -> Redrive<'_, Self> {
+        Redrive {
+            tables: self,
+            concurrency: 4,
+            clock: now,
+        }
+    }
+}
+
+impl<'w, P: ProjectionStore + SweepStore> Tables for Connected<'w, P> {
+    type Log = EventTable;
+    type Projection = P;
+    type ReadModel = ReadModelTable;
+    type Builds = ReplayTable;
+    type Prunable = ReplayTable;
+    type Queue = &'w Queue;
+    type Letters = Mailbox;
+
+    fn log(&self) -> &EventTable {
+        &self.log
+    }
+
+    fn projection(&self) -> &P {
+        &self.projection
+    }
+
+    fn read_model(&self) -> &ReadModelTable {
+        &self.read_model
+    }
+
+    fn builds(&self) -> &ReplayTable {
+        &self.replay
+    }
+
+    fn prunable(&self) -> &ReplayTable {
+        &self.replay
+    }
+
+    fn queue(&self) -> &&'w Queue {
+        &self.queue
+    }
+
+    fn quarantined(&self) -> Option<&Mailbox> {
+        Some(&self.quarantined)
+    }
+
+    fn given_up(&self) -> Option<&Mailbox> {
+        Some(&self.given_up)
+    }
+}
+
+/// Messages, each of which is received once until all have been.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<Vec<Letter>>);
+
+impl Mailbox {
+    pub(crate) fn put(&self, body: &impl serde::Serialize) {
+        let mut letters = self.0.lock().unwrap();
+        let id = letters.len().to_string();
+        letters.push(Letter {
+            receipt: id.clone(),
+            id,
+            body: serde_json::to_string(body).unwrap(),
+        });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl Letters for Mailbox {
+    async fn receive(&self) -> Result<Vec<Letter>, LettersUnavailable> {
+        let mut letters = self.0.lock().unwrap();
+        let received: Vec<Letter> = letters.iter().take(2).cloned().collect();
+        // They come again, after all the others.
+        let seen = received.len();
+        letters.rotate_left(seen);
+        Ok(received)
+    }
+
+    async fn remove(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        self.0.lock().unwrap().retain(|other| other.id != letter.id);
+        Ok(())
+    }
+}
+
+/// Four patients with 42 events.
+pub(crate) async fn world() -> World {
+    let world = World::new().await;
+    for (patient, check_ins) in [("p-1", 7), ("p-2", 0), ("p-3", 30), ("p-4", 1)] {
+        world.patient(patient, check_ins).await;
+    }
+    world
+}
+
+pub(crate) fn projector(world: &World) -> Projector<EventTable, ProjectionTable, &Queue> {
+    Projector {
+        log: world.log.clone(),
+        store: world.store(),
+        queue: &world.queue,
+        concurrency: 4,
+        clock: now,
+    }
+}
+
+/// Delivers what the stream has after `position`, as the event source mapping does, and moves on.
+pub(crate) async fn deliver(world: &World, position: &mut Option<String>) {
+    let records = world.stream(position.as_deref());
+    let Some(last) = records.last() else { return };
+    let last = last["dynamodb"]["SequenceNumber"].as_str().unwrap().to_owned();
+    let event = serde_json::from_value(serde_json::json!({ "Records": records })).unwrap();
+    let response = projector(world).handle(event).await.unwrap();
+    assert!(response.batch_item_failures.is_empty());
+    *position = Some(last);
+}

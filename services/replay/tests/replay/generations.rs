@@ -1,0 +1,243 @@
+//! Promoting, rolling back and pruning.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::{Generation, StreamVersion};
+use embedded::READ_MODEL_TABLE;
+use projection::{ProjectionStore, SweepStore};
+use read_model::item::generation_of;
+use replay::{PromoteCommandError, PromotionError, Prune, PruneError, RollBackError};
+use testbed::World;
+
+use crate::connected::{Connected, LIVE, NEXT, deliver, now, world};
+
+const PATIENTS: [&str; 4] = ["p-1", "p-2", "p-3", "p-4"];
+
+/// How many items each generation has.
+async fn items(world: &World) -> Vec<(Generation, usize)> {
+    let scan = world.client.scan().table_name(READ_MODEL_TABLE);
+    let items = scan.send().await.unwrap().items.unwrap();
+    let mut count = std::collections::BTreeMap::new();
+    for item in items {
+        if let Some(generation) = generation_of(item["pk"].as_s().unwrap()) {
+            *count.entry(generation).or_default() += 1;
+        }
+    }
+    count.into_iter().collect()
+}
+
+#[tokio::test]
+async fn what_a_dry_run_built_can_be_promoted_once() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    // Live traffic goes on in both generations.
+    world.check_in("p-2", 70).await;
+    deliver(&world, &mut position).await;
+    let promoted = tables.promote().run().await.unwrap();
+    assert_eq!((promoted.generation, promoted.previous), (NEXT, LIVE));
+    for patient in PATIENTS {
+        world.assert_complete(NEXT, patient).await;
+    }
+    let error = tables.promote().run().await.unwrap_err();
+    assert!(matches!(error, PromoteCommandError::NothingBuilt), "{error}");
+}
+
+#[tokio::test]
+async fn generation_that_is_not_verified_is_not_promoted() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    projection::begin_building(&world.store(), now()).await.unwrap();
+    let error = Connected::new(&world).promote().run().await.unwrap_err();
+    assert!(
+        matches!(error, PromoteCommandError::NotVerified { generation: NEXT }),
+        "{error}"
+    );
+    assert_eq!(world.control().await.active, LIVE);
+}
+
+#[tokio::test]
+async fn an_event_of_which_the_new_generation_never_heard_is_in_it_once_it_is_promoted() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    // Its record is lost.
+    world.check_in("p-2", 999).await;
+    tables.promote().run().await.unwrap();
+    world.assert_complete(NEXT, "p-2").await;
+}
+
+#[tokio::test]
+async fn promotion_that_would_show_less_is_refused_and_gives_the_generation_up() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    // The active generation is the only one that has it, and it is gone from the event table.
+    world.check_in("p-2", 70).await;
+    let only_live = world.stream(position.as_deref());
+    let control = world.control().await;
+    projection::abandon(&world.store(), NEXT).await.unwrap();
+    let event = serde_json::from_value(serde_json::json!({ "Records": only_live })).unwrap();
+    crate::connected::projector(&world).handle(event).await.unwrap();
+    let gone = projection::current(&world.store()).await.unwrap();
+    world.store().put_control(Some(&gone), &control).await.unwrap();
+    world.remove("p-2", 2).await;
+    let error = tables.promote().run().await.unwrap_err();
+    let PromoteCommandError::Promotion(PromotionError::WouldLoseData { behind, .. }) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(behind, [("p-2".parse().unwrap(), StreamVersion::new(1))].into());
+    let control = world.control().await;
+    assert_eq!((control.active, control.building), (LIVE, None));
+}
+
+#[tokio::test]
+async fn roll_back_brings_the_previous_generation_up_to_date_first() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    world.store().put_swept_to(LIVE, now()).await.unwrap();
+    let tables = Connected::new(&world);
+    tables.rebuild().run(&|_, _| ()).await.unwrap();
+    world.check_in("p-2", 1_001).await;
+    world.register("p-5").await;
+    deliver(&world, &mut position).await;
+    assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::new(1));
+    let rolled_back = tables.roll_back().run().await.unwrap();
+    assert_eq!((rolled_back.generation, rolled_back.previous), (LIVE, NEXT));
+    let control = world.control().await;
+    assert_eq!(
+        (control.active, control.building, control.previous),
+        (LIVE, None, Some(NEXT))
+    );
+    for patient in PATIENTS.into_iter().chain(["p-5"]) {
+        world.assert_complete(LIVE, patient).await;
+    }
+    // And forth again.
+    let rolled_back = tables.roll_back().run().await.unwrap();
+    assert_eq!((rolled_back.generation, rolled_back.previous), (NEXT, LIVE));
+    // The next build has a number of its own.
+    let rebuilt = tables.rebuild().run(&|_, _| ()).await.unwrap();
+    assert_eq!(rebuilt.generation, Generation::new(3));
+}
+
+#[tokio::test]
+async fn roll_back_without_a_sweep_compares_all_of_history() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.rebuild().run(&|_, _| ()).await.unwrap();
+    world.check_in("p-2", 31).await;
+    tables.roll_back().run().await.unwrap();
+    world.assert_complete(LIVE, "p-2").await;
+}
+
+#[tokio::test]
+async fn only_one_generation_is_built_or_brought_back_at_a_time() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    let error = tables.roll_back().run().await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no generation to roll back to");
+    tables.rebuild().run(&|_, _| ()).await.unwrap();
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let error = tables.roll_back().run().await.unwrap_err();
+    assert!(matches!(error, RollBackError::Begin(_)), "{error}");
+    projection::abandon(&world.store(), Generation::new(3))
+        .await
+        .unwrap();
+    projection::begin_rolling_back(&world.store(), now())
+        .await
+        .unwrap();
+    let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err();
+    assert!(error.to_string().contains("is being brought back"), "{error}");
+    // It is the previous one again once it is given up.
+    projection::abandon(&world.store(), LIVE).await.unwrap();
+    assert_eq!(world.control().await.previous, Some(LIVE));
+}
+
+#[tokio::test]
+async fn prune_removes_what_nobody_needs() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world).with_pages_of(5);
+    for _ in 0..2 {
+        tables.rebuild().run(&|_, _| ()).await.unwrap();
+    }
+    // One that was given up, and is not in the control item any more.
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    projection::abandon(&world.store(), Generation::new(4))
+        .await
+        .unwrap();
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let pruned = tables.prune().run(&|_| ()).await.unwrap();
+    let kept = [3, 2, 5].map(Generation::new);
+    assert_eq!(pruned.kept, kept);
+    assert!(pruned.items >= 84, "{pruned:?}");
+    let left: Vec<Generation> = items(&world).await.into_iter().map(|(left, _)| left).collect();
+    assert_eq!(left, [2, 3, 5].map(Generation::new));
+    for generation in kept {
+        for patient in PATIENTS {
+            world.assert_complete(generation, patient).await;
+        }
+    }
+    let pruned = tables.prune().run(&|_| ()).await.unwrap();
+    assert_eq!(pruned.items, 0);
+    let all = Prune {
+        previous: true,
+        building: true,
+        ..tables.prune()
+    };
+    assert_eq!(all.run(&|_| ()).await.unwrap().kept, [Generation::new(3)]);
+    let left: Vec<Generation> = items(&world).await.into_iter().map(|(left, _)| left).collect();
+    assert_eq!(left, [Generation::new(3)]);
+    let error = tables.roll_back().run().await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no generation to roll back to");
+}
+
+#[tokio::test]
+async fn nothing_is_removed_that_a_request_may_be_reading() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.rebuild().run(&|_, _| ()).await.unwrap();
+    let at_once = Prune {
+        previous: true,
+        clock: now,
+        ..tables.prune()
+    };
+    let error = at_once.run(&|_| ()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PruneError::TooSoon {
+                active: NEXT,
+                seconds: 61
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(world.control().await.previous, Some(LIVE));
+    world.assert_complete(LIVE, "p-3").await;
+}
+
+#[tokio::test]
+async fn prune_leaves_items_alone_that_belong_to_no_generation() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let other = world.client.put_item().table_name(READ_MODEL_TABLE);
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    other
+        .item("pk", text("g0x#note"))
+        .item("sk", text("note"))
+        .send()
+        .await
+        .unwrap();
+    let tables = Connected::new(&world);
+    assert_eq!(tables.prune().run(&|_| ()).await.unwrap().items, 0);
+    world.assert_complete(LIVE, "p-3").await;
+}

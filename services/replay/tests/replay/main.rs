@@ -1,0 +1,15 @@
+//! The commands on the embedded DynamoDB, next to live traffic.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what a test builds on is there, or the test fails"
+)]
+
+mod connected;
+mod generations;
+mod rebuild;
+mod redrive;
+mod tail;
+mod verify;
