@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: I/O, threads, a runtime, real time. A schedule follows from its seed and its plan alone.
 
+mod history;
 mod people;
 mod plan;
 #[cfg_attr(
@@ -29,6 +30,7 @@ mod violation;
 mod workers;
 mod world;
 
+pub use history::LEGEND;
 pub use plan::{Fault, InvalidPlan, Plan};
 #[cfg(feature = "planted-bugs")]
 pub use planted::Bug;

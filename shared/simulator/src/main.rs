@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use simulator::{Failure, Outcome, Plan, run};
+use simulator::{Failure, LEGEND, Outcome, Plan, run};
 
 /// Runs many schedules of the simulated system, or one of them again.
 #[derive(Debug, Parser)]
@@ -25,21 +25,20 @@ struct Options {
     /// Repeats the schedule of this seed, and shows its history.
     #[arg(long, conflicts_with = "schedules")]
     seed: Option<u64>,
-    /// The world for that seed, where it is not the seed's own.
-    #[arg(long, requires = "seed")]
+    /// The world for that seed, where it is not the seed's own: patients=1,ticks=2,faults=drop+throttle
+    #[arg(long, requires = "seed", long_help = plan_help())]
     plan: Option<Plan>,
     /// With a deliberate mistake.
     #[cfg(feature = "planted-bugs")]
-    #[arg(long, value_parser = bug)]
+    #[arg(long)]
     bug: Option<simulator::Bug>,
 }
 
-#[cfg(feature = "planted-bugs")]
-fn bug(name: &str) -> Result<simulator::Bug, String> {
-    simulator::Bug::ALL
-        .into_iter()
-        .find(|bug| bug.to_string() == name)
-        .ok_or_else(|| format!("one of {:?}", simulator::Bug::ALL))
+fn plan_help() -> String {
+    format!(
+        "The world for that seed, where it is not the seed's own. {}",
+        Plan::explained()
+    )
 }
 
 impl Options {
@@ -49,6 +48,23 @@ impl Options {
             return simulator::run_with(bug, seed, plan, recorded);
         }
         run(seed, plan, recorded)
+    }
+
+    /// The command that repeats a failure, from the build that this is.
+    fn command(&self, failure: &Failure) -> String {
+        let profile = std::env::current_exe()
+            .ok()
+            .and_then(|program| Some(program.parent()?.file_name()?.to_str()?.to_owned()))
+            .filter(|profile| profile != "debug")
+            .map_or(String::new(), |profile| format!(" --profile {profile}"));
+        #[cfg(feature = "planted-bugs")]
+        if let Some(bug) = self.bug {
+            let arguments = failure.arguments();
+            return format!(
+                "cargo run{profile} -p simulator --features planted-bugs -- --bug {bug} {arguments}"
+            );
+        }
+        format!("cargo run{profile} -p simulator -- {}", failure.arguments())
     }
 }
 
@@ -65,9 +81,7 @@ fn repeat(options: &Options, seed: u64) -> ExitCode {
     let plan = options.plan.unwrap_or_else(|| Plan::of_seed(seed));
     let outcome = options.run(seed, plan, true);
     println!("seed {seed} in the world {plan}");
-    for line in outcome.history {
-        println!("{line}");
-    }
+    show(&outcome.history);
     match outcome.violation {
         None => {
             println!("all promises are kept; {} steps", outcome.steps);
@@ -78,6 +92,14 @@ fn repeat(options: &Options, seed: u64) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn show(history: &[String]) {
+    println!("\n{LEGEND}\n");
+    for line in history {
+        println!("{line}");
+    }
+    println!();
 }
 
 /// Runs many schedules, until one breaks a promise.
@@ -124,7 +146,10 @@ fn run_many(options: &Options) -> ExitCode {
             while !worker.is_finished() {
                 thread::sleep(Duration::from_millis(20));
                 if shown.elapsed() > Duration::from_secs(10) {
-                    println!("{} schedules", done.load(Ordering::Relaxed));
+                    println!(
+                        "{}",
+                        progress(done.load(Ordering::Relaxed), options.schedules, began)
+                    );
                     shown = Instant::now();
                 }
             }
@@ -142,14 +167,21 @@ fn run_many(options: &Options) -> ExitCode {
         println!("all promises are kept");
         return ExitCode::SUCCESS;
     };
-    println!(
-        "seed {} of its own world {}: {}",
-        failure.seed, failure.plan, failure.violation
-    );
+    println!("seed {}: {}", failure.seed, failure.violation);
+    println!("repeat it: {}", options.command(&failure));
+    println!("\nthe smallest failure like it:");
     let shrunk = failure.shrunk(|seed, plan| options.run(seed, plan, false));
-    for line in options.run(shrunk.seed, shrunk.plan, true).history {
-        println!("{line}");
-    }
-    println!("{shrunk}");
+    show(&options.run(shrunk.seed, shrunk.plan, true).history);
+    println!("{}", shrunk.violation);
+    println!("repeat it: {}", options.command(&shrunk));
     ExitCode::FAILURE
+}
+
+fn progress(done: u64, of: u64, began: Instant) -> String {
+    let seconds = began.elapsed().as_secs();
+    let left = done
+        .checked_div(seconds)
+        .and_then(|rate| of.saturating_sub(done).checked_div(rate))
+        .map_or(String::new(), |left| format!(", some {left} s left"));
+    format!("{done} of {of} schedules{left}")
 }

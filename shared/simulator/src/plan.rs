@@ -65,8 +65,8 @@ impl Fault {
     }
 }
 
-/// What a world consists of, and what can go wrong in it. Its text form, `patients=1,ticks=2,…,faults=drop+throttle`,
-/// repeats a schedule together with the seed.
+/// What a world consists of, and what can go wrong in it. Its text form, `patients=1,ticks=2,faults=drop+throttle`,
+/// repeats a schedule together with the seed; it names the patients, and what is more than the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     numbers: Numbers,
@@ -169,6 +169,19 @@ impl Plan {
         Plan { numbers, faults }
     }
 
+    /// What the text form of a plan consists of.
+    #[must_use]
+    pub fn explained() -> String {
+        let numbers = NUMBERS.map(|(name, least, most)| format!("{name} {least} to {most}"));
+        let faults = Fault::ALL.map(|(name, _)| name);
+        format!(
+            "Numbers, separated by commas, where one that is missing is the least: {}. Then what can go wrong, \
+             faults={}.",
+            numbers.join(", "),
+            faults.join("+")
+        )
+    }
+
     /// Whether this can go wrong.
     #[must_use]
     pub const fn has(&self, fault: Fault) -> bool {
@@ -218,15 +231,22 @@ fn set(numbers: &mut Numbers, number: Number, value: u8) {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for ((name, _, _), value) in NUMBERS.iter().zip(self.numbers) {
-            write!(f, "{name}={value},")?;
+        let patients = self.number(Number::Patients);
+        write!(f, "patients={patients}")?;
+        for ((name, least, _), value) in NUMBERS.iter().zip(self.numbers).skip(1) {
+            if value > *least {
+                write!(f, ",{name}={value}")?;
+            }
         }
         let faults: Vec<&str> = Fault::ALL
             .iter()
             .filter(|(_, fault)| self.has(*fault))
             .map(|(name, _)| *name)
             .collect();
-        write!(f, "faults={}", faults.join("+"))
+        if faults.is_empty() {
+            return Ok(());
+        }
+        write!(f, ",faults={}", faults.join("+"))
     }
 }
 

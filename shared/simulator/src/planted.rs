@@ -1,10 +1,9 @@
 //! Deliberate mistakes, each of which takes the place of something correct. A simulator that does not find them
 //! would not find those that nobody planted either.
 
-use std::fmt;
-
 /// A deliberate mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "planted-bugs", derive(clap::ValueEnum))]
 pub enum Bug {
     /// A state is put whatever the applied version is.
     StateWithoutCondition,
@@ -62,41 +61,19 @@ pub enum Bug {
     PageRepeatsLast,
 }
 
+#[cfg(feature = "planted-bugs")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
-        Bug::StateWithoutCondition,
-        Bug::NewerStateAccepted,
-        Bug::RowsAfterState,
-        Bug::CountAddedTwice,
-        Bug::EventWithoutCondition,
-        Bug::RandomEventId,
-        Bug::LookBackOfOne,
-        Bug::VersionBumpedOnConflict,
-        Bug::SwallowedFailure,
-        Bug::WrongSequenceNumber,
-        Bug::PoisonFailsTheBatch,
-        Bug::PoisonSkipped,
-        Bug::MarkNeverLifted,
-        Bug::MarkBeforeMessage,
-        Bug::LostMessage,
-        Bug::ReaderIgnoresApplied,
-        Bug::RowsReadBeforeSummary,
-        Bug::FirstPageTakenForAll,
-        Bug::GenerationsMixed,
-        Bug::CursorNotPinned,
-        Bug::PromotedUnbuilt,
-        Bug::ScanNotPaged,
-        Bug::OldEventsRead,
-        Bug::GapIgnored,
-        Bug::SweepWithoutOverlap,
-        Bug::SweptToItsEnd,
-        Bug::PageRepeatsLast,
-    ];
+    #[must_use]
+    pub fn all() -> &'static [Bug] {
+        clap::ValueEnum::value_variants()
+    }
 }
 
-impl fmt::Display for Bug {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+#[cfg(feature = "planted-bugs")]
+impl std::fmt::Display for Bug {
+    /// The name by which the command line knows it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        clap::ValueEnum::to_possible_value(self).map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }

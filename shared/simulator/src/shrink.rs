@@ -38,6 +38,12 @@ pub fn first_failure(
 }
 
 impl Failure {
+    /// The arguments with which the command line repeats it.
+    #[must_use]
+    pub fn arguments(&self) -> String {
+        format!("--seed {} --plan {}", self.seed, self.plan)
+    }
+
     /// The smallest failure of the same promise that is found on the way down.
     #[must_use]
     pub fn shrunk(self, run: impl Fn(u64, Plan) -> Outcome) -> Failure {
@@ -64,10 +70,6 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.violation)?;
-        write!(
-            f,
-            "repeat it: cargo run --release -p simulator -- --seed {} --plan {}",
-            self.seed, self.plan
-        )
+        write!(f, "repeat it: cargo run -p simulator -- {}", self.arguments())
     }
 }

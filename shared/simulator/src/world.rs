@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use domain::Generation;
 
+use crate::history::History;
 use crate::plan::{Fault, Number, Plan};
 use crate::planted::Bug;
 use crate::rng::Rng;
@@ -49,7 +50,7 @@ pub(crate) struct World {
     pub(crate) tables: Tables,
     pub(crate) violation: Option<Violation>,
     /// What happened so far, if anybody wants to know.
-    history: Option<Vec<String>>,
+    history: Option<History>,
 
     pub(crate) calls: Vec<Call>,
     next_call: u32,
@@ -100,7 +101,7 @@ impl World {
             rng,
             step: 0,
             violation: None,
-            history: recorded.then(Vec::new),
+            history: recorded.then(History::default),
             calls: Vec::new(),
             next_call: 0,
             wait: 0,
@@ -127,13 +128,14 @@ impl World {
     /// Adds a line to the history, which is made only if somebody wants it.
     pub(crate) fn note(&mut self, line: impl FnOnce(&World) -> String) {
         if self.history.is_some() {
-            let line = format!("{:5}  {:<26} {}", self.step, self.name, line(self));
-            self.history.get_or_insert_default().push(line);
+            let line = line(self);
+            let history = self.history.get_or_insert_default();
+            history.add(self.step, &self.name, line);
         }
     }
 
     pub(crate) fn take_history(&mut self) -> Vec<String> {
-        self.history.take().unwrap_or_default()
+        self.history.take().unwrap_or_default().into_lines()
     }
 
     /// Remembers the first broken promise.

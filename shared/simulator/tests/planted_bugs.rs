@@ -65,7 +65,7 @@ fn check(bug: Bug) {
 #[test]
 fn every_mistake_is_found() {
     thread::scope(|scope| {
-        for bugs in Bug::ALL.chunks(Bug::ALL.len().div_ceil(4)) {
+        for bugs in Bug::all().chunks(Bug::all().len().div_ceil(4)) {
             scope.spawn(|| bugs.iter().copied().for_each(check));
         }
     });
