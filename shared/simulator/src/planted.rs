@@ -47,8 +47,6 @@ pub enum Bug {
     CursorNotPinned,
     /// A generation is promoted as soon as it was begun.
     PromotedUnbuilt,
-    /// A replay takes the first page of the event table for all of it.
-    ScanNotPaged,
     /// Projection reads copies of the event table that may be old.
     OldEventsRead,
     /// The projector takes an event that does not follow what was applied.

@@ -43,7 +43,7 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         | Bug::PageRepeatsLast => &["I10"],
         Bug::GenerationsMixed => &["I8"],
         // Of the replay.
-        Bug::PromotedUnbuilt | Bug::ScanNotPaged => &["I8"],
+        Bug::PromotedUnbuilt => &["I8"],
         // Of the reconciler.
         Bug::SweepWithoutOverlap | Bug::SweptToItsEnd => &["I5"],
     }

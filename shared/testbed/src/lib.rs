@@ -285,7 +285,9 @@ impl World {
     pub fn last_sequence_number(&self) -> Option<String> {
         let mut last = None;
         while let Some(record) = self.stream(last.as_deref()).pop() {
-            let number = record["dynamodb"]["SequenceNumber"].as_str();
+            let number = record
+                .pointer("/dynamodb/SequenceNumber")
+                .and_then(serde_json::Value::as_str);
             last = number.map(str::to_owned);
         }
         last
