@@ -89,6 +89,7 @@ fn control() -> Item {
         active_since: None,
         building: None,
         building_since: None,
+        brings_back: false,
         previous: None,
         latest: Generation::FIRST,
         cursor_key: CursorKey::new([7; 32]),

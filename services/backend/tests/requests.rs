@@ -73,6 +73,7 @@ impl Api {
             active_since: None,
             building: None,
             building_since: None,
+            brings_back: false,
             previous: None,
             latest: generation,
             cursor_key: CursorKey::new([7; 32]),

@@ -31,9 +31,11 @@ pub async fn run() -> Result<(), BoxError> {
         clock: clock::system_clock,
     };
     let handle = |event: LambdaEvent<Request>| async move {
-        let summary = reconciler.handle(event.payload).await?;
-        metrics::emit("reconciler", clock::system_clock(), &summary.metrics());
-        Ok::<_, BoxError>(summary)
+        let done = reconciler.handle(event.payload).await;
+        if let Ok(summary) | Err(ReconcilerError::Incomplete { summary, .. }) = &done {
+            metrics::emit("reconciler", clock::system_clock(), &summary.metrics());
+        }
+        done.map_err(BoxError::from)
     };
     // Boxed, or the compiler gives up on how deep futures are nested in each other.
     Box::pin(lambda_runtime::run(service_fn(handle))).await

@@ -36,6 +36,7 @@ pub struct Request {
 
 /// What it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Patients that were compared; one of whom much was recorded may count more than once.
     pub patients: u64,
@@ -78,6 +79,8 @@ pub enum ReconcilerError {
     Incomplete {
         /// How many.
         patients: usize,
+        /// What was done all the same.
+        summary: Summary,
     },
 }
 
@@ -138,6 +141,7 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
         if !reconciled.failed.is_empty() {
             return Err(ReconcilerError::Incomplete {
                 patients: reconciled.failed.len(),
+                summary,
             });
         }
         // What was recorded before this sweep began has been compared.

@@ -54,6 +54,8 @@ pub struct Verification {
     pub patients: u64,
     /// How many events they had.
     pub events: u64,
+    /// Whether it was for a dry run, so that somebody else decides whether it is promoted.
+    pub dry_run: bool,
 }
 
 /// Keeping how far builds have come. Two implementations: [`crate::ReplayTable`], and the simulator's.

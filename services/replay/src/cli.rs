@@ -32,7 +32,8 @@ const TAIL_PAUSE: Duration = Duration::from_secs(1);
 /// Rebuilds the read model from the events, next to live traffic; verifies, promotes and rolls back; tries again what
 /// could not be applied; and shows how far everything has come.
 ///
-/// Exit code: 0 if it did what it says; 1 if not, and why not is one line on stderr; 3 if `verify` found something wrong.
+/// Exit code: 0 if it did what it says; 1 if not, and why not is one line on stderr; 2 if the command line is wrong; 3 if
+/// `verify` found something wrong.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -89,7 +90,11 @@ enum Command {
     /// Make the generation that a dry run has built the active one.
     Promote,
     /// Bring the generation up to date that was active before, and make it the active one again.
-    Rollback,
+    Rollback {
+        /// This generation; needed to go forward again to a later one.
+        #[arg(long, value_name = "NUMBER")]
+        to: Option<u32>,
+    },
     /// Remove every generation but the active one, the previous one and the one that is being built.
     Prune {
         /// The previous one too: nobody can roll back any more.
@@ -134,7 +139,7 @@ impl Command {
         match self {
             Command::Rebuild { .. } => Some("rebuild"),
             Command::Promote => Some("promote"),
-            Command::Rollback => Some("rollback"),
+            Command::Rollback { .. } => Some("rollback"),
             Command::Prune { .. } => Some("prune"),
             Command::Verify { .. }
             | Command::Status
@@ -230,9 +235,10 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
             let promoted = promote.run().await.map_err(|error| chain(&error))?;
             Ok(report::promoted(&promoted))
         }
-        Command::Rollback => {
+        Command::Rollback { to } => {
             let roll_back = RollBack {
                 tables: connection,
+                to: to.map(Generation::new),
                 concurrency: CONCURRENCY,
                 clock: system_clock,
             };
@@ -302,19 +308,19 @@ async fn verify(
     values: bool,
     pace: Pace,
 ) -> Result<Answer, String> {
-    let generation = match generation {
-        Some(generation) => generation,
-        None => {
-            let control = connection.store.control().await.map_err(|error| chain(&error))?;
-            let control = control.ok_or_else(|| VerifyError::NothingProjected.to_string())?;
-            control.active
-        }
-    };
+    let control = connection.store.control().await.map_err(|error| chain(&error))?;
+    let control = control.ok_or_else(|| VerifyError::NothingProjected.to_string())?;
+    let generation = generation.unwrap_or(control.active);
+    if ![Some(control.active), control.building, control.previous].contains(&Some(generation)) {
+        return Err(VerifyError::NoSuchGeneration(generation).to_string());
+    }
     let verify = Verify {
         tables: connection,
         generation,
         segments: pace.segments,
         concurrency: pace.concurrency.into(),
+        accepted: None,
+        now: system_clock(),
     };
     let verified = match patient {
         Some(patient) => verify.patient(patient).await,
@@ -360,7 +366,19 @@ async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result
         Some(patient) => redrive.patient(patient).await,
         None => redrive.all().await,
     };
-    Ok(report::redriven(&redriven.map_err(|error| chain(&error))?))
+    let redriven = redriven.map_err(|error| chain(&error))?;
+    if let Some(patient) = patient
+        && redriven.tried == 0
+    {
+        return Err(format!("{patient} is not quarantined"));
+    }
+    if !redriven.failed.is_empty() {
+        warn(&format!(
+            "{} patients could not be advanced: run it again",
+            redriven.failed.len()
+        ));
+    }
+    Ok(report::redriven(&redriven))
 }
 
 /// Prints events until nobody reads them any more, or once.

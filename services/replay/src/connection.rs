@@ -34,7 +34,7 @@ pub(crate) struct Target {
         value_name = "NAME"
     )]
     read_model_table: String,
-    /// The queue that is told about events which can't be applied. Without it they are only listed.
+    /// The queue that is told about events which can't be applied. Without it a command that meets one fails.
     #[arg(long, global = true, env = "QUARANTINE_QUEUE_URL", value_name = "URL", value_parser = endpoint)]
     quarantine_queue_url: Option<String>,
     /// The queue that is told about batches of stream records which were given up. Only a redrive reads it.
@@ -48,6 +48,13 @@ pub(crate) struct Target {
     "no AWS credentials were found: set AWS_PROFILE or the usual variables, or --endpoint-url for a `local` on this machine"
 )]
 pub(crate) struct NoCredentials;
+
+/// An event can't be applied, and there is no queue to tell so.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "an event can't be applied, and nobody would learn of it: say with --quarantine-queue-url where its message goes"
+)]
+struct NoQueue;
 
 /// The tables and the queues.
 #[derive(Debug, Clone)]
@@ -69,8 +76,8 @@ impl QuarantineQueue for Queue {
     async fn put(&self, notice: &QuarantineNotice) -> Result<(), QueueUnavailable> {
         match &self.0 {
             Some(queue) => queue.put(notice).await,
-            // The report lists every quarantined patient.
-            None => Ok(()),
+            // Without a message nobody may be marked: the mark would be all that says so.
+            None => Err(QueueUnavailable(Box::new(NoQueue))),
         }
     }
 }
@@ -123,8 +130,10 @@ impl Target {
     /// # Errors
     /// [`NoCredentials`]
     pub(crate) async fn connect(self) -> Result<Connection, NoCredentials> {
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(runtime::clients::http_client());
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(runtime::clients::http_client())
+            .retry_config(runtime::clients::retries())
+            .timeout_config(runtime::clients::timeouts());
         if self.endpoint_url.as_deref().is_some_and(is_loopback) {
             let anyone = Credentials::new("local", "local", None, None, "loopback");
             loader = loader

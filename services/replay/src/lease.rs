@@ -88,6 +88,8 @@ async fn take(store: &impl LeaseStore, lease: &Lease, on_wait: impl Fn(&Lease)) 
         }
         let now = store.lease().await?;
         match (held, &now) {
+            // It was put, but the reply was lost, and the SDK repeated it.
+            (_, Some(now)) if now.holder == lease.holder => return Ok(()),
             (Some(before), Some(now)) if before != *now => return Err(LeaseError::Held(now.clone())),
             (None, Some(now)) => return Err(LeaseError::Held(now.clone())),
             (Some(_), Some(now)) if waited.is_zero() => on_wait(now),

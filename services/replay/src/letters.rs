@@ -9,6 +9,9 @@ use serde::Deserialize;
 /// Messages that are received at once, at most
 /// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html>).
 const RECEIVED_AT_ONCE: i32 = 10;
+/// For how many seconds SQS looks for messages, on all its servers; without waiting it asks only some of them, so that no
+/// answer would be no news.
+const WAIT_SECONDS: i32 = 2;
 /// For how many seconds nobody else sees them: longer than it takes to deal with ten.
 const INVISIBLE_SECONDS: i32 = 60;
 
@@ -63,6 +66,7 @@ impl Letters for SqsLetters {
             .queue_url(&self.url)
             .max_number_of_messages(RECEIVED_AT_ONCE)
             .visibility_timeout(INVISIBLE_SECONDS)
+            .wait_time_seconds(WAIT_SECONDS)
             .send()
             .await
             .map_err(|error| LettersUnavailable(error.into()))?;

@@ -60,7 +60,7 @@ impl<T: Tables> Promote<'_, T> {
     pub async fn run(&self) -> Result<Promoted, PromoteCommandError> {
         let control = self.tables.projection().control().await?;
         let built = control.and_then(|control| {
-            let generation = control.building.filter(|building| *building > control.active)?;
+            let generation = control.building.filter(|_| !control.brings_back)?;
             let since = control.building_since.unwrap_or(domain::Timestamp::EARLIEST);
             Some((control.active, Building { generation, since }))
         });

@@ -29,7 +29,8 @@ pub(crate) struct Promotion<'a, T> {
     pub(crate) clock: Clock,
 }
 
-/// Why a generation is not active, but for [`PromotionError::NotComparedAgain`]. Queries read the one that they did.
+/// Why a generation is not active, but for [`PromotionError::NotComparedAgain`]. Queries read the one that they did, unless the
+/// read model was unavailable at the very moment of the promotion: look at the status.
 #[derive(Debug, thiserror::Error)]
 pub enum PromotionError {
     /// The read model can't be read. Run the command again.
@@ -89,7 +90,8 @@ impl<T: Tables> Promotion<'_, T> {
         let mut quarantined = self.reconcile(Retry::Quarantined).since(since).await?;
         let behind = self.compare().await?;
         if !behind.is_empty() {
-            abandon(self.tables.projection(), generation).await?;
+            // If that fails, the next run is refused for the same reason.
+            let _ = abandon(self.tables.projection(), generation).await;
             return Err(PromotionError::WouldLoseData { generation, behind });
         }
         promote(self.tables.projection(), generation, (self.clock)()).await?;

@@ -12,7 +12,8 @@ use domain::{Generation, PatientId, StoredEntry, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
-    Advance, BeginError, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon, begin_building,
+    Advance, BeginError, Building, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon,
+    begin_building,
 };
 use runtime::clock::Clock;
 
@@ -113,7 +114,7 @@ impl<T: Tables> Rebuild<'_, T> {
     /// # Errors
     /// [`RebuildError`]
     pub async fn run(&self, on_events: &(impl Fn(Pass, u64) + Sync)) -> Result<Rebuilt, RebuildError> {
-        let building = begin_building(self.tables.projection(), (self.clock)()).await?;
+        let building = self.begin().await?;
         let generation = building.generation;
         let mut quarantined = BTreeMap::new();
         let resumed = AtomicU64::new(0);
@@ -147,6 +148,19 @@ impl<T: Tables> Rebuild<'_, T> {
             resumed: resumed.into_inner(),
             quarantined,
         })
+    }
+
+    /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the software may
+    /// be another one by now, and the next dry run has to show what that makes of the events.
+    async fn begin(&self) -> Result<Building, RebuildError> {
+        let projection = self.tables.projection();
+        let building = begin_building(projection, (self.clock)()).await?;
+        let verification = self.tables.builds().verification(building.generation).await?;
+        if verification.is_none_or(|verification| !verification.dry_run) {
+            return Ok(building);
+        }
+        abandon(projection, building.generation).await?;
+        Ok(begin_building(projection, (self.clock)()).await?)
     }
 
     async fn all_segments<F, V>(&self, run: impl Fn(Segment) -> F) -> Result<Vec<V>, RebuildError>
@@ -253,6 +267,8 @@ impl<T: Tables> Rebuild<'_, T> {
             generation,
             segments: self.segments,
             concurrency: self.concurrency,
+            accepted: Some(self.accepted),
+            now: (self.clock)(),
         };
         let mut walk = Walk::new(self.tables.log(), segment, checkpoint.next.take());
         while let Some(found) = walk.next().await? {
@@ -262,7 +278,7 @@ impl<T: Tables> Rebuild<'_, T> {
                 .map(|stream| stream.patient.clone())
                 .collect();
             reconcile.to_heads(&patients).await?;
-            let part = self.without_accepted(verify.streams(found.streams).await?);
+            let part = verify.streams(found.streams).await?;
             on_events(Pass::Verify, part.events);
             verified = verified.plus(part);
             checkpoint.next = found.position;
@@ -291,25 +307,6 @@ impl<T: Tables> Rebuild<'_, T> {
             .await
     }
 
-    /// Leaves out the findings that are no reason to refuse: a chain that is broken where nobody sees it, or of a
-    /// patient who was accepted.
-    fn without_accepted(&self, mut verified: Verified) -> Verified {
-        let refuses = |finding: &Finding| match finding {
-            Finding::BrokenLink {
-                patient_id, applied, ..
-            } => *applied && !self.accepted.contains(patient_id),
-            Finding::Differs { .. }
-            | Finding::NoEvents { .. }
-            | Finding::Unreadable { .. }
-            | Finding::NotListed { .. } => true,
-        };
-        let before = verified.findings.len();
-        verified.findings.retain(refuses);
-        let accepted = before - verified.findings.len();
-        verified.wrong -= u64::try_from(accepted).unwrap_or_default();
-        verified
-    }
-
     async fn put_verification(
         &self,
         verified: &Verified,
@@ -317,7 +314,8 @@ impl<T: Tables> Rebuild<'_, T> {
     ) -> Result<Verification, RebuildError> {
         let generation = verified.generation;
         if verified.wrong > 0 {
-            abandon(self.tables.projection(), generation).await?;
+            // If that fails, the next run meets the same findings.
+            let _ = abandon(self.tables.projection(), generation).await;
             return Err(RebuildError::Wrong {
                 generation,
                 wrong: verified.wrong,
@@ -329,6 +327,7 @@ impl<T: Tables> Rebuild<'_, T> {
             verified_at: (self.clock)(),
             patients: verified.patients,
             events: verified.events,
+            dry_run: !self.promote,
         };
         let builds = self.tables.builds();
         builds.put_verification(generation, verification).await?;

@@ -83,16 +83,23 @@ impl Redriven {
 }
 
 impl<T: Tables> Redrive<'_, T> {
-    /// Tries one patient again, and no other.
+    /// Tries one patient again, if it is quarantined, and no other. Its message stays until [`Redrive::all`] settles it.
     ///
     /// # Errors
     /// [`RedriveError`]
     pub async fn patient(&self, patient: &PatientId) -> Result<Redriven, RedriveError> {
         let generation = current(self.tables.projection()).await?.active;
+        let patients = std::slice::from_ref(patient);
+        let states = self.tables.projection().states(generation, patients).await?;
         let mut redriven = Redriven::default();
-        let reconcile = self.reconcile(generation, Retry::Quarantined);
-        let reconciled = reconcile.to_heads(std::slice::from_ref(patient)).await?;
-        redriven.add(1, reconciled);
+        if states
+            .into_iter()
+            .flatten()
+            .any(|state| state.quarantine.is_some())
+        {
+            let reconcile = self.reconcile(generation, Retry::Quarantined);
+            redriven.add(1, reconcile.to_heads(patients).await?);
+        }
         Ok(redriven)
     }
 

@@ -235,6 +235,7 @@ pub(crate) fn verified(mut verified: Verified, values: bool) -> Answer {
                 );
             }
             Finding::Differs { .. }
+            | Finding::Behind { .. }
             | Finding::BrokenLink { .. }
             | Finding::NoEvents { .. }
             | Finding::Unreadable { .. }

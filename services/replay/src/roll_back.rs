@@ -1,6 +1,6 @@
 //! Going back to the generation that was active before.
 
-use domain::Timestamp;
+use domain::{Generation, Timestamp};
 use projection::{BeginError, Building, ProjectionUnavailable, SweepStore, begin_rolling_back, current};
 use runtime::clock::Clock;
 
@@ -14,6 +14,8 @@ use crate::tables::Tables;
 pub struct RollBack<'a, T> {
     /// What it works on.
     pub tables: &'a T,
+    /// The generation, if it has to be that one. Without a name only an earlier one than the active is brought back.
+    pub to: Option<Generation>,
     /// How many calls are under way at once, at most.
     pub concurrency: usize,
     /// The time.
@@ -42,7 +44,7 @@ impl<T: Tables> RollBack<'_, T> {
     pub async fn run(&self) -> Result<Promoted, RollBackError> {
         let projection = self.tables.projection();
         let previous = current(projection).await?.active;
-        let building = begin_rolling_back(projection, (self.clock)()).await?;
+        let building = begin_rolling_back(projection, self.to, (self.clock)()).await?;
         let generation = building.generation;
         // What was recorded before its last sweep is in it; without one, everything is compared.
         let swept_to = projection.swept_to(generation).await?;

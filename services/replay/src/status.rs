@@ -90,7 +90,7 @@ pub async fn status(tables: &impl Tables, now: Timestamp) -> Result<Status, Stat
     let mut generations = Vec::new();
     if let Some(control) = control {
         let building = match control.building {
-            Some(building) if building < control.active => "rolling-back",
+            Some(_) if control.brings_back => "rolling-back",
             Some(building) if tables.builds().verification(building).await?.is_some() => "verified",
             Some(_) | None => "building",
         };

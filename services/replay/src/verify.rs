@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use domain::{
     Applied, BrokenLink, Generation, HashChain, ListingShard, PatientId, PatientState, StoredEntry,
-    StreamEntry, StreamVersion,
+    StreamEntry, StreamVersion, Timestamp,
 };
 use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use projection::SWEEP_OVERLAP_MILLIS;
 use read_model::{Consistency, ReadModelStore, ReadModelUnavailable, RowKey, RowRange, StoredState};
 use serde::Serialize;
 
@@ -26,6 +27,8 @@ const PAGE: u16 = 1_000;
 const EVENTS: u16 = 500;
 /// How many findings a report names; the others are only counted.
 pub const MAX_FINDINGS: usize = 100;
+/// After how long an event should be applied whatever happened: the reconciler runs far more often, and looks back that far.
+const OVERDUE_MILLIS: i64 = SWEEP_OVERLAP_MILLIS;
 /// How many fields a finding names in words.
 const FIELDS_SHOWN: usize = 8;
 /// How often, and how far apart, a listing is looked at before a patient counts as not listed: an index follows its
@@ -56,6 +59,13 @@ pub enum Finding {
         version: StreamVersion,
         /// In which fields.
         differences: Vec<Difference>,
+    },
+    /// Events that a reconcile should have found long ago are not applied. Run `replay reconcile --full`.
+    Behind {
+        /// Who.
+        patient_id: PatientId,
+        /// The first of them.
+        version: StreamVersion,
     },
     /// The read model knows a patient of whom there is no event. Rebuild, once it is clear where the events are.
     NoEvents {
@@ -110,6 +120,9 @@ impl std::fmt::Display for Finding {
                     more => write!(f, ", {more} more"),
                 }
             }
+            Finding::Behind { patient_id, version } => {
+                write!(f, "{patient_id}: event {version} should be applied, and is not")
+            }
             Finding::NoEvents { patient_id } => {
                 write!(f, "{patient_id}: in the read model, and without any event")
             }
@@ -153,6 +166,9 @@ pub enum VerifyError {
     /// There is no read model yet.
     #[error("nothing was projected yet")]
     NothingProjected,
+    /// There is no such generation, or it was given up.
+    #[error("there is no generation {0}, or it was given up")]
+    NoSuchGeneration(Generation),
 }
 
 /// Compares a generation with the events; it only reads.
@@ -166,6 +182,11 @@ pub struct Verify<'a, T> {
     pub segments: u16,
     /// How many patients of each are compared at once.
     pub concurrency: usize,
+    /// For a generation that is being built: the patients whose broken hash chains are known. Then a broken chain is no
+    /// finding where it is accepted, or where nothing that follows from it is shown.
+    pub accepted: Option<&'a BTreeSet<PatientId>>,
+    /// The time: an event that was recorded long before should be applied.
+    pub now: Timestamp,
 }
 
 impl Verified {
@@ -329,16 +350,26 @@ impl<T: Tables> Verify<'_, T> {
             entries.extend(later.into_iter().map(StoredEntry::decode));
         }
         if let Some(BrokenLink { version, how }) = chain.broken() {
-            verified.find(Finding::BrokenLink {
-                patient_id: patient.clone(),
-                version,
-                how: how.code(),
-                applied: version <= state.applied,
-            });
+            let applied = version <= state.applied;
+            let refuses = |accepted: &BTreeSet<PatientId>| applied && !accepted.contains(&patient);
+            if self.accepted.is_none_or(refuses) {
+                verified.find(Finding::BrokenLink {
+                    patient_id: patient.clone(),
+                    version,
+                    how: how.code(),
+                    applied,
+                });
+            }
         }
         match &state.quarantine {
             Some(mark) => drop(verified.quarantined.insert(patient.clone(), mark.version)),
             None => verified.lag = state.applied.behind(head),
+        }
+        if verified.lag > 0
+            && let Some(version) = self.overdue(&entries, state.applied)
+        {
+            let patient_id = patient.clone();
+            verified.find(Finding::Behind { patient_id, version });
         }
         let expected = fold(entries, &state);
         let found = self.account(&patient, state).await?;
@@ -352,6 +383,15 @@ impl<T: Tables> Verify<'_, T> {
             });
         }
         Ok(verified)
+    }
+
+    /// The first event after `applied`, if it was recorded so long ago that the reconciler should have found it.
+    fn overdue(&self, entries: &[StreamEntry], applied: StreamVersion) -> Option<StreamVersion> {
+        let next = entries.iter().find(|entry| entry.version > applied)?;
+        // When one that can't be decoded was recorded is not known; it should have been met, and its patient marked.
+        let event = next.event.as_ref().ok();
+        let recorded_at = event.map_or(Timestamp::EARLIEST, |event| event.recorded_at);
+        (self.now.millis_since(recorded_at) > OVERDUE_MILLIS).then_some(next.version)
     }
 
     async fn account(

@@ -26,6 +26,22 @@ pub enum BeginError {
     /// No generation was active before, or it was given up. Rebuild instead.
     #[error("there is no generation to roll back to")]
     NoPrevious,
+    /// The one that was active before is the later one: the last roll back is done. Name it, to go forward again.
+    #[error(
+        "{previous} is later than {active}, which is active: to go forward to it again, name it with --to"
+    )]
+    Forward {
+        /// The one that was active before.
+        previous: Generation,
+        /// The active one.
+        active: Generation,
+    },
+    /// The generation that was named is not the one that was active before.
+    #[error("{named} is not the generation that was active before")]
+    NotPrevious {
+        /// The one that was named.
+        named: Generation,
+    },
     /// Retry later.
     #[error(transparent)]
     Unavailable(#[from] ProjectionUnavailable),
@@ -64,6 +80,7 @@ pub async fn current(store: &impl ProjectionStore) -> Result<Control, Projection
         active_since: None,
         building: None,
         building_since: None,
+        brings_back: false,
         previous: None,
         latest: Generation::FIRST,
         cursor_key: CursorKey::new(secret),
@@ -96,7 +113,7 @@ pub struct Building {
 pub async fn begin_building(store: &impl ProjectionStore, now: Timestamp) -> Result<Building, BeginError> {
     let control = current(store).await?;
     match control.building {
-        Some(building) if building < control.active => Err(BeginError::RollingBack { building }),
+        Some(building) if control.brings_back => Err(BeginError::RollingBack { building }),
         Some(building) => Ok(going_on(&control, building, now)),
         None => {
             let next = control.latest.next();
@@ -112,23 +129,35 @@ pub async fn begin_building(store: &impl ProjectionStore, now: Timestamp) -> Res
 }
 
 /// Begins to bring back the generation that was active before, or goes on with it. From now on the projector applies
-/// new events to it as well.
+/// new events to it as well. Without a name only an earlier one is brought back, so that a roll back which is repeated does
+/// not undo itself.
 ///
 /// # Errors
 /// [`BeginError`]: look at the status before anything else.
 pub async fn begin_rolling_back(
     store: &impl ProjectionStore,
+    named: Option<Generation>,
     now: Timestamp,
 ) -> Result<Building, BeginError> {
     let control = current(store).await?;
+    let active = control.active;
     match (control.building, control.previous) {
-        (Some(building), _) if building < control.active => Ok(going_on(&control, building, now)),
+        (Some(building), _) if control.brings_back => Ok(going_on(&control, building, now)),
         (Some(building), _) => Err(BeginError::Building { building }),
         (None, None) => Err(BeginError::NoPrevious),
+        (None, Some(previous)) if named.is_none() && previous > active => {
+            Err(BeginError::Forward { previous, active })
+        }
+        (None, Some(previous)) if named.is_some_and(|named| named != previous) => {
+            Err(BeginError::NotPrevious {
+                named: named.unwrap_or(previous),
+            })
+        }
         (None, Some(previous)) => {
             let changed = Control {
                 building: Some(previous),
                 building_since: Some(now),
+                brings_back: true,
                 previous: None,
                 ..control.clone()
             };
@@ -152,7 +181,7 @@ async fn begin(
     generation: Generation,
     since: Timestamp,
 ) -> Result<Building, BeginError> {
-    match store.put_control(Some(control), changed).await {
+    match put_surely(store, control, changed).await {
         Ok(()) => Ok(Building { generation, since }),
         Err(PutControlError::Conflict) => Err(BeginError::Conflict),
         Err(PutControlError::Unavailable(error)) => Err(error.into()),
@@ -168,9 +197,8 @@ pub async fn abandon(store: &impl ProjectionStore, generation: Generation) -> Re
     end_building(store, generation, |control| Control {
         building: None,
         building_since: None,
-        previous: control
-            .previous
-            .or((generation < control.active).then_some(generation)),
+        brings_back: false,
+        previous: control.previous.or(control.brings_back.then_some(generation)),
         ..control.clone()
     })
     .await
@@ -191,6 +219,7 @@ pub async fn promote(
         active_since: Some(now),
         building: None,
         building_since: None,
+        brings_back: false,
         previous: Some(control.active),
         ..control.clone()
     })
@@ -225,8 +254,25 @@ pub async fn forget_previous(store: &impl ProjectionStore) -> Result<(), Promote
     put(store, &control, &changed).await
 }
 
+/// Puts the control item. A put whose reply was lost, and which was perhaps repeated and then refused, has taken effect all
+/// the same: so after a failure the item itself says what became of it.
+async fn put_surely(
+    store: &impl ProjectionStore,
+    control: &Control,
+    changed: &Control,
+) -> Result<(), PutControlError> {
+    let failure = match store.put_control(Some(control), changed).await {
+        Ok(()) => return Ok(()),
+        Err(failure) => failure,
+    };
+    match store.control().await {
+        Ok(Some(now)) if now == *changed => Ok(()),
+        Ok(_) | Err(_) => Err(failure),
+    }
+}
+
 async fn put(store: &impl ProjectionStore, control: &Control, changed: &Control) -> Result<(), PromoteError> {
-    match store.put_control(Some(control), changed).await {
+    match put_surely(store, control, changed).await {
         Ok(()) => Ok(()),
         Err(PutControlError::Conflict) => Err(PromoteError::Conflict),
         Err(PutControlError::Unavailable(error)) => Err(error.into()),

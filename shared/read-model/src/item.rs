@@ -50,12 +50,15 @@ pub struct Control {
     /// Since when they do; absent for the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_since: Option<Timestamp>,
-    /// The generation that a replay is building, if one is. A lower one than the active one is being brought back.
+    /// The generation that a replay is building, or bringing back, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building: Option<Generation>,
     /// Since when the projector applies new events to it; present with `building`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building_since: Option<Timestamp>,
+    /// Whether it was active before, and is being brought back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub brings_back: bool,
     /// The generation that was active before, if it is still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Generation>,

@@ -83,14 +83,17 @@ pub fn http_client() -> SharedHttpClient {
         .build_https()
 }
 
-fn retries() -> RetryConfig {
+/// How often a call is made, in all, before it counts as failed.
+#[must_use]
+pub fn retries() -> RetryConfig {
     RetryConfig::standard()
         .with_max_attempts(4)
         .with_initial_backoff(Duration::from_millis(50))
 }
 
 /// Every call ends well before the function that makes it would be timed out.
-fn timeouts() -> TimeoutConfig {
+#[must_use]
+pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
         .operation_attempt_timeout(Duration::from_secs(5))

@@ -148,6 +148,8 @@ fn begin_refused(error: &BeginError) -> bool {
         BeginError::Conflict
         | BeginError::Building { .. }
         | BeginError::RollingBack { .. }
+        | BeginError::Forward { .. }
+        | BeginError::NotPrevious { .. }
         | BeginError::NoPrevious => true,
         BeginError::Unavailable(_) => false,
     }
@@ -167,6 +169,7 @@ fn promotion_refused(error: &PromotionError) -> bool {
 pub(crate) async fn roll_back(services: &Services<'_>) -> End {
     let roll_back = RollBack {
         tables: &services.stores,
+        to: None,
         concurrency: 2,
         clock,
     };

@@ -100,6 +100,8 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             generation,
             segments: 3,
             concurrency: 4,
+            accepted: None,
+            now: now(),
         }
     }
 
@@ -114,6 +116,7 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
     pub(crate) fn roll_back(&self) -> RollBack<'_, Self> {
         RollBack {
             tables: self,
+            to: None,
             concurrency: 4,
             clock: now,
         }

@@ -5,7 +5,7 @@ use domain::{Generation, StreamVersion};
 use embedded::READ_MODEL_TABLE;
 use projection::{ProjectionStore, SweepStore};
 use read_model::item::generation_of;
-use replay::{PromoteCommandError, PromotionError, Prune, PruneError, RollBackError};
+use replay::{PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
 use testbed::World;
 
 use crate::connected::{Connected, LIVE, NEXT, deliver, now, world};
@@ -117,8 +117,14 @@ async fn roll_back_brings_the_previous_generation_up_to_date_first() {
     for patient in PATIENTS.into_iter().chain(["p-5"]) {
         world.assert_complete(LIVE, patient).await;
     }
-    // And forth again.
-    let rolled_back = tables.roll_back().run().await.unwrap();
+    // Once more would be a step forward, so it has to be named.
+    let error = tables.roll_back().run().await.unwrap_err();
+    assert!(error.to_string().contains("name it with --to"), "{error}");
+    let forward = RollBack {
+        to: Some(NEXT),
+        ..tables.roll_back()
+    };
+    let rolled_back = forward.run().await.unwrap();
     assert_eq!((rolled_back.generation, rolled_back.previous), (NEXT, LIVE));
     // The next build has a number of its own.
     let rebuilt = tables.rebuild().run(&|_, _| ()).await.unwrap();
@@ -150,7 +156,16 @@ async fn only_one_generation_is_built_or_brought_back_at_a_time() {
     projection::abandon(&world.store(), Generation::new(3))
         .await
         .unwrap();
-    projection::begin_rolling_back(&world.store(), now())
+    let not_there = RollBack {
+        to: Some(NEXT),
+        ..tables.roll_back()
+    };
+    let error = not_there.run().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "g2 is not the generation that was active before"
+    );
+    projection::begin_rolling_back(&world.store(), None, now())
         .await
         .unwrap();
     let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err();

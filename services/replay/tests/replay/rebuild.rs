@@ -385,18 +385,31 @@ async fn events_appended_to_a_verified_stream_while_nobody_built_are_in_the_gene
 }
 
 #[tokio::test]
-async fn finished_segments_are_not_read_again() {
+async fn what_a_dry_run_finished_is_not_gone_on_with() {
     let world = world().await;
     let tables = Connected::new(&world);
-    tables.dry_run().run(&|_, _| ()).await.unwrap();
-    let scanned = AtomicU64::new(0);
-    let count = |_, events| _ = scanned.fetch_add(events, Ordering::SeqCst);
-    tables.rebuild().run(&count).await.unwrap();
-    assert_eq!(
-        scanned.into_inner(),
-        0,
-        "a verified generation is promoted as it is"
-    );
+    let first = tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let second = tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let rebuilt = tables.rebuild().run(&|_, _| ()).await.unwrap();
+    let generations = [first, second, rebuilt].map(|run| (run.generation.get(), run.resumed));
+    assert_eq!(generations, [(2, 0), (3, 0), (4, 0)]);
+    assert_eq!(world.control().await.active.get(), 4);
+}
+
+#[tokio::test]
+async fn any_number_of_findings_that_are_no_reason_refuses_nothing() {
+    let world = World::new().await;
+    let patients: Vec<String> = (0..replay::MAX_FINDINGS + 20)
+        .map(|number| format!("q-{number}"))
+        .collect();
+    world.put_streams(&patients, 1).await;
+    for patient in &patients {
+        world
+            .edit(patient, 2, "event_id", AttributeValue::Bool(true))
+            .await;
+    }
+    let (rebuilt, _) = rebuild(&world, 1_000).await.unwrap();
+    assert_eq!(rebuilt.quarantined.len(), patients.len());
 }
 
 #[tokio::test]
@@ -453,7 +466,6 @@ async fn a_dry_run_shows_exactly_the_fields_that_would_change() {
         .put_rows(LIVE, &[PatientRow { patient_id, row }])
         .await
         .unwrap();
-    // The one that is being built is verified, and gone on with.
     assert_eq!(
         dry_run(&world).await,
         [

@@ -66,11 +66,25 @@ async fn live_generation_is_what_the_events_say() {
 #[tokio::test]
 async fn lag_is_nothing_wrong() {
     let world = delivered().await;
-    world.check_in("p-1", 50).await;
-    world.register("p-5").await;
+    world.check_in("p-1", 990).await;
+    world.check_in("p-4", 991).await;
     assert_eq!(findings(&world).await, [""; 0]);
     let verified = Connected::new(&world).verify(LIVE).all(&|_| ()).await.unwrap();
-    assert_eq!((verified.patients, verified.lag), (5, 2));
+    assert_eq!((verified.patients, verified.lag), (4, 2));
+}
+
+#[tokio::test]
+async fn lag_that_no_reconcile_has_made_up_for_is_found() {
+    let world = delivered().await;
+    world.check_in("p-1", 50).await;
+    world.register("p-5").await;
+    assert_eq!(
+        findings(&world).await,
+        [
+            "p-1: event 9 should be applied, and is not",
+            "p-5: event 1 should be applied, and is not"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -190,7 +204,13 @@ async fn summary_that_cannot_be_read_is_found() {
         .send()
         .await
         .unwrap();
-    assert_eq!(findings(&world).await, ["p-2: the stored summary can't be read"]);
+    assert_eq!(
+        findings(&world).await,
+        [
+            "p-2: event 1 should be applied, and is not",
+            "p-2: the stored summary can't be read"
+        ]
+    );
 }
 
 #[tokio::test]
