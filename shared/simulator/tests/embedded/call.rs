@@ -11,82 +11,86 @@ use serde_json::Value;
 pub(crate) struct Call {
     /// What is done: `PutItem`.
     pub(crate) operation: String,
-    /// To what: a table or the queue, and the key of the item, or of the first of them.
-    pub(crate) subject: String,
-    /// The how manieth call with that operation and subject it is: the first is 1.
+    /// To a table, or to the queue.
+    pub(crate) target: String,
+    /// With which item: its key, or that of the first of them, or whatever else tells one call from another.
+    pub(crate) key: String,
+    /// Which of the calls with that operation, target and key it is: the first is 1.
     pub(crate) number: usize,
 }
 
 impl Call {
-    /// What a request asks for; `number` is yet to be found out.
-    pub(crate) fn read(target: &str, body: &[u8]) -> Call {
-        let (_, operation) = target.split_once('.').unwrap();
+    /// What a request to DynamoDB or SQS asks for; `number` is yet to be found out.
+    pub(crate) fn read(header: &str, body: &[u8]) -> Call {
+        let (_, operation) = header.split_once('.').unwrap();
         let body: Value = serde_json::from_slice(body).unwrap();
+        let (target, key) = if let Some(message) = body.get("MessageBody") {
+            ("quarantine-queue", text(message).to_owned())
+        } else if let Some(tables) = body.get("RequestItems").and_then(Value::as_object) {
+            let (table, batch) = tables.iter().next().unwrap();
+            let first = batch.pointer("/Keys/0").or(batch.pointer("/0/PutRequest/Item"));
+            (table.as_str(), key(first.unwrap()))
+        } else {
+            (text(&body["TableName"]), key_of_one_table(&body))
+        };
         Call {
             operation: operation.to_owned(),
-            subject: subject(&body),
+            target: target.to_owned(),
+            key,
             number: 0,
         }
     }
 
-    /// Whether it is a call with the same operation and subject.
+    /// Whether the two differ in nothing but their number.
     pub(crate) fn is_like(&self, other: &Call) -> bool {
-        self.operation == other.operation && self.subject == other.subject
+        self.kind() == other.kind() && self.key == other.key
+    }
+
+    /// What is done to what.
+    pub(crate) fn kind(&self) -> (&str, &str) {
+        (&self.operation, &self.target)
     }
 }
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({})", self.operation, self.subject, self.number)
+        let Call {
+            operation,
+            target,
+            key,
+            number,
+        } = self;
+        write!(f, "{operation} {target} {key} ({number})")
     }
 }
 
-fn subject(body: &Value) -> String {
-    if let Some(message) = body.get("MessageBody") {
-        return message.as_str().unwrap().to_owned();
+fn key_of_one_table(body: &Value) -> String {
+    if let Some(item) = body.get("Item").or(body.get("Key")) {
+        return key(item);
     }
-    if let Some((table, batch)) = body
-        .get("RequestItems")
-        .and_then(|tables| tables.as_object()?.iter().next())
-    {
-        let first = batch
-            .pointer("/Keys/0")
-            .or_else(|| batch.pointer("/0/PutRequest/Item"));
-        return format!("{table} {}", key(first.unwrap()));
-    }
-    let mut subject = body["TableName"].as_str().unwrap().to_owned();
+    let mut parts: Vec<String> = Vec::new();
     for field in ["IndexName", "Segment"] {
-        if let Some(value) = body.get(field) {
-            subject.push_str(&format!(" {value}"));
-        }
+        parts.extend(body.get(field).map(Value::to_string));
     }
-    for field in ["Item", "Key", "ExclusiveStartKey"] {
-        if let Some(item) = body.get(field) {
-            subject.push_str(&format!(" {}", key(item)));
-        }
-    }
-    if let (Some(Value::Object(values)), None) = (body.get("ExpressionAttributeValues"), body.get("Item")) {
-        // The SDK writes them in any order.
-        let values: BTreeMap<&String, &Value> = values.iter().collect();
-        for value in values.values() {
-            subject.push_str(&format!(" {}", scalar(value)));
-        }
-    }
-    subject
+    // The SDK writes them in any order.
+    let values = body.get("ExpressionAttributeValues").and_then(Value::as_object);
+    let values: BTreeMap<&String, &Value> = values.into_iter().flatten().collect();
+    parts.extend(values.values().map(|value| scalar(value).to_owned()));
+    parts.extend(body.get("ExclusiveStartKey").map(key));
+    parts.join(" ")
 }
 
 /// The key of an item of either table.
 fn key(item: &Value) -> String {
-    let parts = ["pk", "sk", "patient_id", "version"];
-    let parts: Vec<&str> = parts
-        .iter()
-        .filter_map(|name| item.get(name))
-        .map(scalar)
-        .collect();
-    parts.join(" ")
+    let names = ["pk", "sk", "patient_id", "version"];
+    let parts = names.iter().filter_map(|name| item.get(name)).map(scalar);
+    parts.collect::<Vec<&str>>().join(" ")
 }
 
 fn scalar(value: &Value) -> &str {
-    let value = value.get("S").or_else(|| value.get("N"));
-    value.and_then(Value::as_str).unwrap()
+    text(value.get("S").or(value.get("N")).unwrap())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
 }

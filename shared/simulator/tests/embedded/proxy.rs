@@ -41,7 +41,7 @@ impl Way {
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Way::Refused => "refused",
             Way::Throttled => "throttled",
             Way::FailedAfterwards => "failed afterwards",

@@ -9,6 +9,7 @@ use domain::{CheckinId, CorrelationId, EventDraft, EventHash, EventId, PatientCh
 use embedded::EmbeddedDynamoDb;
 use event_log::item::EventKey;
 use event_store::AppendLog as _;
+use projection::{BeginError, PromoteError};
 use replay::RebuildError;
 use serde_json::{Value, json};
 
@@ -101,7 +102,7 @@ impl Run {
         self.note(format_args!("{what} failed: {error:?}"));
     }
 
-    /// The schedule fires. EventBridge invokes again what failed.
+    /// The schedule fires. Lambda invokes again what failed.
     async fn tick(&mut self, minute: i64) -> Result<(), Violation> {
         self.minute = self.minute.max(minute);
         time::set(self.minute);
@@ -245,7 +246,7 @@ impl Run {
         Ok(())
     }
 
-    /// The reconciler's schedule fires. EventBridge invokes again what failed.
+    /// The reconciler's schedule fires. Lambda invokes again what failed.
     pub(crate) async fn reconcile(&mut self) -> Result<(), Violation> {
         for _ in 0..ATTEMPTS {
             let request = reconciler::Request { full: false };
@@ -272,10 +273,14 @@ impl Run {
                     self.note("rebuilt");
                     return Ok(());
                 }
-                // The SDK repeats a conditional write whose answer was lost, and the operator is told that somebody
-                // else was faster. That is not so, but does no harm.
+                Err(
+                    error @ (RebuildError::Begin(BeginError::Unavailable(_))
+                    | RebuildError::Promote(PromoteError::Unavailable(_))),
+                ) => self.note_failure("the rebuild", &error),
+                // When the SDK repeats a conditional write whose answer was lost, the operator is told that somebody
+                // else was faster. It was this very rebuild, but looking at the status tells.
                 Err(error @ (RebuildError::Begin(_) | RebuildError::Promote(_))) => {
-                    self.note(format_args!("the rebuild failed: {error:?}"));
+                    self.note(format_args!("the rebuild was refused: {error:?}"));
                 }
                 Err(error) => self.note_failure("the rebuild", &error),
             }

@@ -82,7 +82,7 @@ impl Schedule {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {}, the SDK's retries {:?}, ", self.seed, self.retries)?;
+        write!(f, "seed {}, the SDK's retries {}, ", self.seed, self.retries)?;
         match &self.fault {
             None => f.write_str("no fault"),
             Some(Fault { call, way }) => write!(f, "{call}: {way}"),

@@ -18,8 +18,8 @@ use crate::tables::Tables;
 pub(crate) struct Report {
     /// How many schedules, and in how many of them a service failed and was invoked again.
     ways: BTreeMap<(Retries, Way), (usize, usize)>,
-    /// How many of the calls that failed did what.
-    operations: BTreeMap<String, usize>,
+    /// How many of the calls that failed did what to what.
+    kinds: BTreeMap<String, usize>,
     took: Duration,
 }
 
@@ -56,6 +56,22 @@ pub(crate) fn of_story(seed: u64) -> Vec<Schedule> {
         }
     }
     schedules
+}
+
+/// Some of these schedules: about as many of each kind of call, and all ways for it.
+pub(crate) fn sample(schedules: &[Schedule], of_each_kind: usize) -> Vec<Schedule> {
+    let mut kinds: BTreeMap<_, Vec<&Schedule>> = BTreeMap::new();
+    for schedule in schedules {
+        let call = schedule.fault.as_ref().map(|fault| fault.call.kind());
+        kinds.entry(call).or_default().push(schedule);
+    }
+    let mut sample = Vec::new();
+    for schedules in kinds.into_values() {
+        // Odd, so that it shares no factor with the number of ways, and each of them comes.
+        let step = (schedules.len() / of_each_kind) | 1;
+        sample.extend(schedules.into_iter().step_by(step).cloned());
+    }
+    sample
 }
 
 /// Runs schedules on all processors.
@@ -106,7 +122,8 @@ impl Report {
         let (schedules, failed) = self.ways.entry((schedule.retries, *way)).or_default();
         *schedules += 1;
         *failed += usize::from(outcome.failed_invocations > 0);
-        *self.operations.entry(call.operation.clone()).or_default() += 1;
+        let (operation, target) = call.kind();
+        *self.kinds.entry(format!("{operation} {target}")).or_default() += 1;
     }
 }
 
@@ -115,17 +132,14 @@ impl fmt::Display for Report {
         let mut all = 0;
         for ((retries, way), (schedules, failed)) in &self.ways {
             all += schedules;
-            let way = way.to_string();
             writeln!(
                 f,
-                "  a call {way:17} SDK's retries {retries:?}: {schedules:5} schedules, a service invoked again in {failed}"
+                "  SDK's retries {retries:3}, call {way:17} {schedules:5} schedules, a service failed in {failed}"
             )?;
         }
-        let operations = self.operations.iter();
-        let operations: Vec<_> = operations
-            .map(|(operation, calls)| format!("{operation} {calls}"))
-            .collect();
-        writeln!(f, "  calls that failed: {}", operations.join(", "))?;
+        for (kind, schedules) in &self.kinds {
+            writeln!(f, "  {kind:35} {schedules:5} schedules")?;
+        }
         let seconds = self.took.as_secs_f64();
         write!(f, "100 % converged: {all} of {all} schedules, in {seconds:.1} s")
     }

@@ -1,6 +1,7 @@
 //! Production's own handlers, wired as their `run` wires them, but for a proxy before the tables and for the story's
 //! time.
 
+use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -28,6 +29,15 @@ pub(crate) enum Retries {
     Off,
     /// What it does in production, but without the pauses: it calls again.
     On,
+}
+
+impl fmt::Display for Retries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Retries::Off => "off",
+            Retries::On => "on",
+        })
+    }
 }
 
 /// The whole system.
