@@ -45,7 +45,8 @@ impl Readers {
             .map_or(Generation::FIRST, |control| control.active);
         let patients: Vec<PatientId> = truth.patients().cloned().collect();
         let states = store.states(active, &patients, Consistency::Strong).await?;
-        let states = states.into_iter().map(Option::unwrap_or_default);
+        // Nothing here makes one malformed.
+        let states = states.into_iter().map(|state| state.unwrap().unwrap_or_default());
         let stored = Stored {
             active,
             states: patients.into_iter().zip(states).collect(),
@@ -57,6 +58,7 @@ impl Readers {
                 patient: known,
                 ..
             } = state;
+            // Across a promotion too, as nothing else happens at that moment.
             let before = self.seen.insert(patient.clone(), *applied).unwrap_or_default();
             ensure(before <= *applied, || {
                 format!("{patient} goes back from version {before} to {applied}")
@@ -82,8 +84,17 @@ impl Readers {
         loop {
             let page = queries.patients_by_id(after.as_ref(), SMALL).await?;
             for summary in page.items {
-                let PatientSummary { id, patient, version } = summary;
+                let PatientSummary {
+                    id,
+                    patient,
+                    version,
+                    quarantined_since,
+                } = summary;
                 check_patient(truth, &id, version, Some(&patient))?;
+                ensure(
+                    quarantined_since.is_none() || truth.poison(&id) == Some(version.next()),
+                    || format!("{id} is shown as quarantined at version {version}"),
+                )?;
                 listed.push(id);
             }
             after = page.next;

@@ -10,7 +10,7 @@ use embedded::EmbeddedDynamoDb;
 use event_log::item::EventKey;
 use event_store::AppendLog as _;
 use projection::{BeginError, PromoteError};
-use replay::RebuildError;
+use replay::{PromotionError, RebuildError};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -161,7 +161,7 @@ impl Run {
                 checkin_id: CheckinId::derive(&["newer", patient.as_str()]),
             }),
         };
-        let mut event = draft.place(&patient, head, head_hash, time::now());
+        let mut event = draft.place(&patient, head, head_hash, time::now()).unwrap();
         event.schema_version += 1;
         event.hash = event.computed_hash();
         events.insert(&event).await.unwrap();
@@ -274,12 +274,11 @@ impl Run {
                     return Ok(());
                 }
                 Err(
-                    error @ (RebuildError::Begin(BeginError::Unavailable(_))
-                    | RebuildError::Promote(PromoteError::Unavailable(_))),
-                ) => self.note_failure("the rebuild", &error),
-                // When the SDK repeats a conditional write whose answer was lost, the operator is told that somebody
-                // else was faster. It was this very rebuild, but looking at the status tells.
-                Err(error @ (RebuildError::Begin(_) | RebuildError::Promote(_))) => {
+                    error @ (RebuildError::Begin(BeginError::Conflict)
+                    | RebuildError::Promotion(PromotionError::Promote(PromoteError::Conflict))),
+                ) => {
+                    // When the SDK repeats a conditional write whose answer was lost, the operator is told that
+                    // somebody else was faster. It was this very rebuild, as a look at the status tells.
                     self.note(format_args!("the rebuild was refused: {error:?}"));
                 }
                 Err(error) => self.note_failure("the rebuild", &error),

@@ -58,7 +58,7 @@ pub(crate) fn of_story(seed: u64) -> Vec<Schedule> {
     schedules
 }
 
-/// Some of these schedules: about as many of each kind of call, and all ways for it.
+/// Some of these schedules: about so many for each kind of call, in all ways if they are enough.
 pub(crate) fn sample(schedules: &[Schedule], of_each_kind: usize) -> Vec<Schedule> {
     let mut kinds: BTreeMap<_, Vec<&Schedule>> = BTreeMap::new();
     for schedule in schedules {
@@ -66,10 +66,11 @@ pub(crate) fn sample(schedules: &[Schedule], of_each_kind: usize) -> Vec<Schedul
         kinds.entry(call).or_default().push(schedule);
     }
     let mut sample = Vec::new();
-    for schedules in kinds.into_values() {
-        // Odd, so that it shares no factor with the number of ways, and each of them comes.
+    for (first, schedules) in kinds.into_values().enumerate() {
+        // Odd, so that it shares no factor with the number of ways, and each of them comes; and not every kind begins
+        // with the same one.
         let step = (schedules.len() / of_each_kind) | 1;
-        sample.extend(schedules.into_iter().step_by(step).cloned());
+        sample.extend(schedules.into_iter().skip(first % step).step_by(step).cloned());
     }
     sample
 }

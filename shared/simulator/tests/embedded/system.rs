@@ -1,6 +1,7 @@
 //! Production's own handlers, wired as their `run` wires them, but for a proxy before the tables and for the story's
 //! time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use projection::{ProjectionTable, SqsQuarantineQueue};
 use projector::Projector;
 use read_model::ReadModelTable;
 use reconciler::Reconciler;
-use replay::{Rebuild, RebuildError};
+use replay::{Rebuild, RebuildError, ReplayTable, SqsLetters};
 
 use crate::proxy::Proxy;
 use crate::time;
@@ -49,6 +50,7 @@ pub(crate) struct System {
     pub(crate) reconciler: Reconciler<EventTable, ProjectionTable, SqsQuarantineQueue>,
     /// The read model, as the API reads it.
     pub(crate) read_model: ReadModelTable,
+    replay_table: ReplayTable,
     /// The read model, past the proxy.
     pub(crate) read_model_itself: ReadModelTable,
     /// The event table, past the proxy.
@@ -87,7 +89,8 @@ impl System {
                 concurrency: CONCURRENCY,
                 clock: time::now,
             },
-            read_model: ReadModelTable::new(client, READ_MODEL_TABLE),
+            read_model: ReadModelTable::new(client.clone(), READ_MODEL_TABLE),
+            replay_table: ReplayTable::new(client, READ_MODEL_TABLE),
             read_model_itself: ReadModelTable::new(itself.clone(), READ_MODEL_TABLE),
             event_store_itself: EventStore::new(itself, EVENT_TABLE),
             roster,
@@ -97,19 +100,58 @@ impl System {
 
     /// What an operator's `replay rebuild` does.
     pub(crate) async fn rebuild(&self) -> Result<(), RebuildError> {
-        let Projector {
-            log, store, queue, ..
-        } = &self.projector;
         let rebuild = Rebuild {
-            log,
-            store,
-            queue,
+            tables: self,
             segments: 2,
             concurrency: CONCURRENCY,
+            accepted: &BTreeSet::new(),
+            promote: true,
             clock: time::now,
         };
-        rebuild.run(&|_| ()).await?;
+        rebuild.run(&|_, _| ()).await?;
         Ok(())
+    }
+}
+
+impl replay::Tables for System {
+    type Log = EventTable;
+    type Projection = ProjectionTable;
+    type ReadModel = ReadModelTable;
+    type Builds = ReplayTable;
+    type Prunable = ReplayTable;
+    type Queue = SqsQuarantineQueue;
+    type Letters = SqsLetters;
+
+    fn log(&self) -> &EventTable {
+        &self.projector.log
+    }
+
+    fn projection(&self) -> &ProjectionTable {
+        &self.projector.store
+    }
+
+    fn read_model(&self) -> &ReadModelTable {
+        &self.read_model
+    }
+
+    fn builds(&self) -> &ReplayTable {
+        &self.replay_table
+    }
+
+    fn prunable(&self) -> &ReplayTable {
+        &self.replay_table
+    }
+
+    fn queue(&self) -> &SqsQuarantineQueue {
+        &self.projector.queue
+    }
+
+    fn quarantined(&self) -> Option<&SqsLetters> {
+        None
+    }
+
+    fn given_up(&self) -> Option<&SqsLetters> {
+        None
     }
 }
 
