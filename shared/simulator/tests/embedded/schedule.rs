@@ -1,0 +1,91 @@
+//! One story with one fault, up to the one reconcile after which everything must be right.
+
+use std::fmt;
+
+use crate::call::Call;
+use crate::converged::check_converged;
+use crate::proxy::{Fault, Way};
+use crate::run::Run;
+use crate::system::Retries;
+use crate::tables::Tables;
+use crate::violation::{Violation, ensure};
+
+/// Which story, with which fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) retries: Retries,
+    /// Whether there is a reconcile in the end. Without one, what the stream lost stays lost.
+    pub(crate) reconciled: bool,
+}
+
+/// What came of a schedule.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Every call of the story, but for those of the last reconcile.
+    pub(crate) calls: Vec<Call>,
+    /// How often a service failed, so that whoever had invoked it did so again.
+    pub(crate) failed_invocations: usize,
+    /// What happened, for people.
+    pub(crate) history: Vec<String>,
+    /// The first promise that was not kept.
+    pub(crate) result: Result<(), Violation>,
+}
+
+impl Schedule {
+    /// The story of this seed, without a fault.
+    pub(crate) fn without_fault(seed: u64) -> Schedule {
+        Schedule {
+            seed,
+            fault: None,
+            retries: Retries::Off,
+            reconciled: true,
+        }
+    }
+
+    /// Runs it, on tables that nobody else uses meanwhile.
+    pub(crate) async fn run(&self, tables: &Tables) -> Outcome {
+        tables.empty();
+        let mut run = Run::start(&tables.dynamodb, self.seed, self.retries, self.fault.clone()).await;
+        let result = self.to_the_end(&mut run).await;
+        Outcome {
+            calls: run.calls,
+            failed_invocations: run.failed_invocations,
+            history: run.history,
+            result,
+        }
+    }
+
+    async fn to_the_end(&self, run: &mut Run) -> Result<(), Violation> {
+        run.tell().await?;
+        if let Some(fault) = run.system.proxy.fault_to_come() {
+            return Err(Violation(format!("there was no call {}", fault.call)));
+        }
+        if self.retries == Retries::On && !self.is_mistaken() {
+            ensure(run.failed_invocations == 0, || {
+                "the SDK called again, and yet an invocation failed".to_owned()
+            })?;
+        }
+        if self.reconciled {
+            run.reconcile().await?;
+        }
+        check_converged(run).await
+    }
+
+    fn is_mistaken(&self) -> bool {
+        self.fault
+            .as_ref()
+            .is_some_and(|fault| fault.way == Way::Swallowed)
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}, the SDK's retries {}, ", self.seed, self.retries)?;
+        match &self.fault {
+            None => f.write_str("no fault"),
+            Some(Fault { call, way }) => write!(f, "{call}: {way}"),
+        }
+    }
+}
