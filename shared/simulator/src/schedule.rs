@@ -425,6 +425,10 @@ impl<'w> Schedule<'w> {
     fn begin_any(&mut self, mut world: MutexGuard<'w, World>) {
         let index = world.rng.below(self.agenda.len());
         let errand = self.agenda.swap_remove(index);
+        let can_wait = matches!(errand, Errand::Calm | Errand::StartMappings);
+        if can_wait && world.faults_on && world.rng.chance(800) {
+            return self.agenda.push(errand);
+        }
         if errand == Errand::Calm {
             return self.let_calm(world);
         }
@@ -450,8 +454,14 @@ impl<'w> Schedule<'w> {
                 | Errand::Prune { .. }
         );
         if looks && world.faults_on && world.rng.chance(600) {
-            // There is more to see once something has happened.
-            world.wait = world.rng.within(10, 80);
+            // There is more to see once something has happened, and a rebuild takes its time.
+            let sweeps = matches!(errand, Errand::Reconcile { .. });
+            let latest = if sweeps || world.plan.number(Number::Rebuilds) == 0 {
+                80
+            } else {
+                250
+            };
+            world.wait = world.rng.within(10, latest);
         }
         let skewed = world.plan.has(Fault::ClockSkew);
         let skew = if skewed { world.rng.below(8_000) } else { 0 };
@@ -585,6 +595,9 @@ impl<'w> Schedule<'w> {
         let shards = self.shards.len();
         let mut records = Vec::new();
         if world.strikes(Fault::Drop, 150) {
+            world.lossy_until = world.step + u32::from(world.rng.within(1, 60));
+        }
+        if world.step < world.lossy_until {
             world.note(|_| format!("stream: the record of p-{patient} {version} is lost"));
         } else {
             records.push(Record::Insert(patient, version));

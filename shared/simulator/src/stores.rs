@@ -433,7 +433,7 @@ impl EventLog for Stores<'_> {
                     .filter(|key| after.is_none_or(|after| order(key) > after))
                     .collect();
                 keys.sort_by_key(order);
-                let more = keys.len() > LOG_PAGE;
+                let more = keys.len() > LOG_PAGE && !world.planted(Bug::SweepNotPaged);
                 keys.truncate(LOG_PAGE);
                 let next = keys.last().filter(|_| more).map(|last| LogPosition {
                     patient_id: last.patient_id.clone(),

@@ -45,7 +45,7 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         // Of the replay.
         Bug::PromotedUnbuilt => &["I8"],
         // Of the reconciler.
-        Bug::SweepWithoutOverlap | Bug::SweptToItsEnd => &["I5"],
+        Bug::SweepWithoutOverlap | Bug::SweepNotPaged | Bug::SweptToItsEnd => &["I5", "I6"],
     }
 }
 
