@@ -25,7 +25,7 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         // Of the projection.
         Bug::StateWithoutCondition => &["I2", "I3"],
         Bug::NewerStateAccepted => &["I5", "I6", "I7"],
-        Bug::RowsAfterState => &["I2", "I10"],
+        Bug::RowsAfterState => &["I2", "I8", "I10"],
         Bug::CountAddedTwice => &["I2"],
         Bug::OldEventsRead => &["I5", "I6"],
         Bug::GapIgnored => &["I2", "I9"],
