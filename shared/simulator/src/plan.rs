@@ -24,7 +24,7 @@ pub enum Fault {
     Duplicate,
     /// Stream records are in another order than the events.
     Reorder,
-    /// A stream record is lost.
+    /// For a while, stream records are lost.
     Drop,
     /// Stream records expire before they are read.
     Expiry,

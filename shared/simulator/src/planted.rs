@@ -53,6 +53,8 @@ pub enum Bug {
     GapIgnored,
     /// A sweep begins exactly where the last one ended.
     SweepWithoutOverlap,
+    /// A sweep takes the first page of the index for all of it.
+    SweepNotPaged,
     /// A sweep is remembered by when it ended, rather than by when it began.
     SweptToItsEnd,
     /// A walk through the patients begins each page with the last one of the page before.

@@ -251,24 +251,30 @@ impl<'w> Schedule<'w> {
         if !self.ends_well(Errand::Reconcile { full: false }) {
             return;
         }
-        self.check_complete(true);
+        self.check_complete();
         self.read_everything();
-        let newer = lock(self.world).tables.poison.is_some();
-        if newer {
-            {
-                let mut world = lock(self.world);
-                world.note(|_| "newer software is deployed".to_owned());
-                for stream in &mut world.tables.streams {
-                    stream.newer_software = true;
-                    stream.truth.deploy_newer_software();
-                }
-            }
-            self.let_copies_catch_up();
-            if self.ends_well(Errand::Redrive { patient: None }) {
-                self.check_complete(true);
-                self.read_everything();
-            }
+        if !self.deploy_newer_software() {
+            return;
         }
+        self.let_copies_catch_up();
+        if self.ends_well(Errand::Redrive { patient: None }) {
+            self.check_complete();
+            self.read_everything();
+        }
+    }
+
+    /// From now on, software knows some of the events that nobody could apply, if there are any.
+    fn deploy_newer_software(&self) -> bool {
+        let mut world = lock(self.world);
+        if world.violation.is_some() || world.tables.poison.is_none() {
+            return false;
+        }
+        world.note(|_| "newer software is deployed".to_owned());
+        for stream in &mut world.tables.streams {
+            stream.newer_software = true;
+            stream.truth.deploy_newer_software();
+        }
+        true
     }
 
     /// Lets so much time pass that indexes, and copies that a read may find, have all that was written.
@@ -425,6 +431,10 @@ impl<'w> Schedule<'w> {
     fn begin_any(&mut self, mut world: MutexGuard<'w, World>) {
         let index = world.rng.below(self.agenda.len());
         let errand = self.agenda.swap_remove(index);
+        let can_wait = matches!(errand, Errand::Calm | Errand::StartMappings);
+        if can_wait && world.faults_on && world.rng.chance(800) {
+            return self.agenda.push(errand);
+        }
         if errand == Errand::Calm {
             return self.let_calm(world);
         }
@@ -450,8 +460,14 @@ impl<'w> Schedule<'w> {
                 | Errand::Prune { .. }
         );
         if looks && world.faults_on && world.rng.chance(600) {
-            // There is more to see once something has happened.
-            world.wait = world.rng.within(10, 80);
+            // There is more to see once something has happened, and a rebuild takes its time.
+            let sweeps = matches!(errand, Errand::Reconcile { .. });
+            let latest = if sweeps || world.plan.number(Number::Rebuilds) == 0 {
+                80
+            } else {
+                250
+            };
+            world.wait = world.rng.within(10, latest);
         }
         let skewed = world.plan.has(Fault::ClockSkew);
         let skew = if skewed { world.rng.below(8_000) } else { 0 };
@@ -473,19 +489,35 @@ impl<'w> Schedule<'w> {
             Errand::Redrive { patient } => Box::pin(workers::redrive(services, patient)),
         };
         let id = self.tasks.len();
+        let name = if world.is_recorded() {
+            errand.name(id)
+        } else {
+            String::new()
+        };
+        if let Errand::Project {
+            mapping, from, len, ..
+        } = errand
+        {
+            world.name.clone_from(&name);
+            world.note(|_| self.taken(mapping, from, len));
+        }
         self.tasks.push(Task {
             errand,
-            name: if world.is_recorded() {
-                errand.name(id)
-            } else {
-                String::new()
-            },
+            name,
             skew: i64::try_from(skew).unwrap_or(0) - if skewed { 4_000 } else { 0 },
             faults: 0,
             future: Some(future),
         });
         self.poll(world, id);
         id
+    }
+
+    /// What a batch consists of, for the history.
+    fn taken(&self, mapping: usize, from: usize, len: usize) -> String {
+        let shard = self.mappings.get(mapping).map_or(0, |mapping| mapping.shard);
+        let records = self.records(shard, from, len).iter();
+        let records: Vec<String> = records.map(ToString::to_string).collect();
+        format!("takes from shard {shard}: {}", records.join(", "))
     }
 
     fn batch(&self, world: &World, mapping: usize, from: usize, len: usize) -> Event {
@@ -585,7 +617,10 @@ impl<'w> Schedule<'w> {
         let shards = self.shards.len();
         let mut records = Vec::new();
         if world.strikes(Fault::Drop, 150) {
-            world.note(|_| format!("stream: the record of p-{patient} {version} is lost"));
+            world.lossy_until = world.step + u32::from(world.rng.within(1, 60));
+        }
+        if world.step < world.lossy_until {
+            world.note(|_| format!("the stream loses event {version} of p-{patient}"));
         } else {
             records.push(Record::Insert(patient, version));
         }
@@ -600,7 +635,7 @@ impl<'w> Schedule<'w> {
         }
         for record in records {
             let shard = world.rng.below(shards);
-            world.note(|_| format!("stream: shard {shard} has {record:?}"));
+            world.note(|_| format!("the stream's shard {shard} has {record}"));
             if let Some(records) = self.shards.get_mut(shard) {
                 records.push(record);
             }
@@ -713,9 +748,9 @@ impl<'w> Schedule<'w> {
     }
 
     /// At rest, and after a reconcile: everything that can be applied is.
-    fn check_complete(&self, reconciled: bool) {
+    fn check_complete(&self) {
         let mut world = lock(self.world);
-        if world.violation.is_some() || !reconciled {
+        if world.violation.is_some() {
             return;
         }
         let Some(active) = world.tables.active() else {
@@ -822,14 +857,14 @@ fn check_patient(world: &World, active: Generation, patient: usize) -> Result<()
         .and_then(View::state)
         .and_then(|state| state.quarantine.as_ref())
         .map(|mark| mark.version.get());
-    if marked != stream.truth.first_poison() {
-        return Err(Violation::new(
-            "I6",
-            format!(
-                "at rest p-{patient} is quarantined at {marked:?}, and the first event that can't be applied is {:?}",
-                stream.truth.first_poison()
-            ),
-        ));
+    let poison = stream.truth.first_poison();
+    if marked != poison {
+        let marked = marked.map_or("nowhere".to_owned(), |version| format!("at {version}"));
+        let poison = poison.map_or("all events can".to_owned(), |version| {
+            format!("event {version} cannot")
+        });
+        let how = format!("at rest p-{patient} is quarantined {marked}, and {poison} be applied");
+        return Err(Violation::new("I6", how));
     }
     if let Some(version) = marked
         && !tables.is_on_the_queue(active, patient, StreamVersion::new(version))
@@ -854,11 +889,7 @@ impl Errand {
             Errand::Tick { number, .. } => format!("checkin #{id} tick {number}"),
             Errand::Register { .. } => format!("checkin #{id} roster"),
             Errand::StartMappings => format!("mapping #{id}"),
-            Errand::Project {
-                mapping, from, len, ..
-            } => {
-                format!("projector #{id} {mapping}:{from}..{}", from + len)
-            }
+            Errand::Project { mapping, .. } => format!("projector #{id} mapping {mapping}"),
             Errand::Read(Question::Patient(patient, _)) => format!("reader #{id} p-{patient}"),
             Errand::Read(Question::CheckIns { patient, .. }) => format!("reader #{id} check-ins p-{patient}"),
             Errand::Read(Question::ById(_)) => format!("reader #{id} by id"),
@@ -871,7 +902,7 @@ impl Errand {
             Errand::Rebuild { number, .. } => format!("replay #{id} dry run {number}"),
             Errand::RollBack { .. } => format!("replay #{id} rollback"),
             Errand::Prune { .. } => format!("replay #{id} prune"),
-            Errand::Reconcile { full } => format!("reconciler #{id} full={full}"),
+            Errand::Reconcile { full } => format!("reconciler #{id}{}", if full { " in full" } else { "" }),
             Errand::Redrive { patient: None } => format!("replay #{id} redrive all"),
             Errand::Redrive {
                 patient: Some(patient),

@@ -21,7 +21,7 @@ use read_model::{
     RowRange, StoredState, item,
 };
 
-use crate::people::{people, place_of};
+use crate::people::{Person, people, place_of};
 use crate::planted::Bug;
 use crate::replay_stores::Taken;
 use crate::tables::{Mailbox, Write, Written};
@@ -92,8 +92,8 @@ impl<'w> Stores<'w> {
                     world.note(|_| format!("{name}: fails"));
                     return Err(Failed);
                 }
-                Fate::CrashesBefore => "crashes before it",
-                Fate::CrashesAfter => "crashes after it",
+                Fate::CrashesBefore => "crashes before that",
+                Fate::CrashesAfter => "crashes after that",
             }
         };
         self.crash(name, crash).await
@@ -131,11 +131,11 @@ impl<'w> Stores<'w> {
                     world.note(|_| format!("{name}: fails, and takes effect later"));
                     return Err(Failed);
                 }
-                Fate::CrashesBefore => (name, "crashes before it"),
+                Fate::CrashesBefore => (name, "crashes before that"),
                 Fate::CrashesAfter => {
                     let written = world.apply(&write);
                     world.note(|_| format!("{name}: {written:?}"));
-                    (name, "crashes after it")
+                    (name, "crashes after that")
                 }
             }
         };
@@ -147,9 +147,9 @@ impl<'w> Stores<'w> {
 pub(crate) fn shown(write: &Write) -> String {
     match write {
         Write::Event(event) => format!(
-            "insert {} {} {} (id {:.8})",
-            event.patient_id,
+            "insert event {} of {}: {} (fact {:.8})",
             event.version,
+            event.patient_id,
             event.event_type,
             event.event_id.to_string()
         ),
@@ -158,7 +158,7 @@ pub(crate) fn shown(write: &Write) -> String {
             patient,
             row,
         } => {
-            format!("put row {generation} p-{patient} {}", row.version)
+            format!("put row {} of p-{patient} in {generation}", row.version)
         }
         Write::State {
             generation,
@@ -166,7 +166,7 @@ pub(crate) fn shown(write: &Write) -> String {
             expected,
             state,
         } => format!(
-            "put state {generation} p-{patient} {expected} -> {}{}",
+            "put state of p-{patient} in {generation}: from {expected} to {}{}",
             state.applied,
             state
                 .quarantine
@@ -180,8 +180,8 @@ pub(crate) fn shown(write: &Write) -> String {
                 .building
                 .map_or("none".to_owned(), |building| building.to_string())
         ),
-        Write::Progress { generation, .. } => format!("put progress {generation}"),
-        Write::SweptTo { generation, began } => format!("put swept to {generation} {began}"),
+        Write::Progress { generation, .. } => format!("put progress of {generation}"),
+        Write::SweptTo { generation, began } => format!("put sweep of {generation}: to {began}"),
         Write::Checkpoint {
             generation,
             pass,
@@ -191,7 +191,7 @@ pub(crate) fn shown(write: &Write) -> String {
             "put checkpoint {generation} {pass} segment {index}: {} events",
             checkpoint.events
         ),
-        Write::Verification { generation, .. } => format!("put verification {generation}"),
+        Write::Verification { generation, .. } => format!("put verification of {generation}"),
         Write::Removal(key) => format!("remove {} {}", key.pk, key.sk),
         Write::Settled(letter) => format!("remove message {letter}"),
         Write::Notice(QuarantineNotice::Event {
@@ -199,12 +199,12 @@ pub(crate) fn shown(write: &Write) -> String {
             patient_id,
             quarantine,
         }) => format!(
-            "put on the queue: {generation} {patient_id} {} {}",
+            "put on the queue: event {} of {patient_id} in {generation}, {}",
             quarantine.version,
             quarantine.reason.code()
         ),
         Write::Notice(QuarantineNotice::Record { sequence_number, .. }) => {
-            format!("put on the queue: record {sequence_number}")
+            format!("put on the queue: stream record {sequence_number}")
         }
     }
 }
@@ -275,7 +275,7 @@ impl AppendLog for Stores<'_> {
             },
             |tail| {
                 let head = tail.first().map_or(StreamVersion::EMPTY, |entry| entry.version);
-                format!("{patient} {head}")
+                format!("{patient} ends at {head}")
             },
         )
         .await
@@ -341,7 +341,7 @@ impl EventLog for Stores<'_> {
                     .map(|row| stream.stored(row))
                     .collect()
             },
-            |entries: &Vec<StoredEntry>| format!("{patient} after {after}: {}", entries.len()),
+            |entries: &Vec<StoredEntry>| format!("{patient} after {after}: {} events", entries.len()),
         )
         .await
         .map_err(log_unavailable)
@@ -355,7 +355,7 @@ impl EventLog for Stores<'_> {
                 let stream = world.tables.streams.get(place(patient));
                 StreamVersion::new(stream.map_or(0, |stream| stream.truth.head()))
             },
-            |head| format!("{patient} {head}"),
+            |head| format!("{patient} ends at {head}"),
         )
         .await
         .map_err(log_unavailable)
@@ -433,7 +433,7 @@ impl EventLog for Stores<'_> {
                     .filter(|key| after.is_none_or(|after| order(key) > after))
                     .collect();
                 keys.sort_by_key(order);
-                let more = keys.len() > LOG_PAGE;
+                let more = keys.len() > LOG_PAGE && !world.planted(Bug::SweepNotPaged);
                 keys.truncate(LOG_PAGE);
                 let next = keys.last().filter(|_| more).map(|last| LogPosition {
                     patient_id: last.patient_id.clone(),
@@ -442,7 +442,10 @@ impl EventLog for Stores<'_> {
                 });
                 LogPage { entries: keys, next }
             },
-            |page| format!("shard {shard}: {} events", page.entries.len()),
+            |page| {
+                let whose = shard_of(|person| person.event_shard == shard);
+                format!("{whose}: {} events", page.entries.len())
+            },
         )
         .await
         .map_err(log_unavailable)
@@ -649,9 +652,27 @@ fn read_model_unavailable(failed: Failed) -> ReadModelUnavailable {
 fn shown_states(generation: Generation, patients: &[PatientId], states: &[Option<PatientState>]) -> String {
     let shown = patients.iter().zip(states).map(|(patient, state)| {
         let applied = state.as_ref().map_or(StreamVersion::EMPTY, |state| state.applied);
-        format!("{patient} {applied}")
+        format!("{patient} at {applied}")
     });
-    format!("{generation} {}", shown.collect::<Vec<_>>().join(", "))
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() {
+        return format!("{generation}: nobody");
+    }
+    format!("{generation}: {}", shown.join(", "))
+}
+
+/// A shard of an index, by the patients who are in it: most have nobody, and which they are tells nobody anything.
+fn shard_of(is_in_it: impl Fn(&Person) -> bool) -> String {
+    let ids: Vec<&str> = people()
+        .iter()
+        .filter(|person| is_in_it(person))
+        .map(|person| person.id.as_str())
+        .collect();
+    if ids.is_empty() {
+        "a shard of nobody".to_owned()
+    } else {
+        format!("the shard of {}", ids.join(" and "))
+    }
 }
 
 fn shown_control(control: Option<&Control>) -> String {
@@ -796,7 +817,7 @@ impl ReadModelStore for Stores<'_> {
             },
             |page| {
                 let versions: Vec<String> = page.items.iter().map(|row| row.version.to_string()).collect();
-                format!("{generation} {patient}: {}", versions.join(" "))
+                format!("{generation}, {patient}: [{}]", versions.join(" "))
             },
         )
         .await
@@ -829,7 +850,10 @@ impl ReadModelStore for Stores<'_> {
                 ids.truncate(limit.into());
                 Page { items: ids, more }
             },
-            |page| format!("{generation} shard {shard}: {} patients", page.items.len()),
+            |page| {
+                let whose = shard_of(|person| person.listing_shard == shard);
+                format!("{generation}, {whose}: {} patients", page.items.len())
+            },
         )
         .await
         .map_err(read_model_unavailable)
@@ -868,7 +892,10 @@ impl ReadModelStore for Stores<'_> {
                 entries.truncate(limit.into());
                 Page { items: entries, more }
             },
-            |page| format!("{generation} shard {shard}: {} patients", page.items.len()),
+            |page| {
+                let whose = shard_of(|person| person.listing_shard == shard);
+                format!("{generation}, {whose}: {} patients", page.items.len())
+            },
         )
         .await
         .map_err(read_model_unavailable)

@@ -1,6 +1,7 @@
 //! The stream of the event table, and the event source mappings that poll it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use aws_lambda_events::dynamodb::{Event, EventRecord};
 use event_log::item;
@@ -17,6 +18,16 @@ pub(crate) enum Record {
     Modify(usize, u64),
     /// An item that this system does not write.
     Foreign,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Record::Insert(patient, version) => write!(f, "event {version} of p-{patient}"),
+            Record::Modify(patient, version) => write!(f, "a change of event {version} of p-{patient}"),
+            Record::Foreign => f.write_str("something with a key that nobody knows"),
+        }
+    }
 }
 
 /// An event source mapping on one shard.

@@ -157,9 +157,20 @@ impl Truth {
                 patient.last_checkin_at,
             )
         });
-        (found != expected)
-            .then(|| format!("as of version {version} the events say {expected:?}, the read model {found:?}"))
+        (found != expected).then(|| {
+            let (expected, found) = (shown(expected), shown(found));
+            format!("as of version {version} the events say {expected}, the read model {found}")
+        })
     }
+}
+
+/// A patient: name, time of registration, count of check-ins, and the last of them.
+fn shown(patient: Option<(&str, Timestamp, u64, Option<Timestamp>)>) -> String {
+    let Some((name, registered_at, count, last)) = patient else {
+        return "that nobody is registered".to_owned();
+    };
+    let last = last.map_or("none".to_owned(), |last| last.to_string());
+    format!("'{name}', registered {registered_at}, check-ins: {count}, last: {last}")
 }
 
 fn row(version: StreamVersion, fact: &Fact) -> Option<CheckinRow> {

@@ -69,6 +69,8 @@ pub(crate) struct World {
     /// Whether anything goes wrong any more.
     pub(crate) faults_on: bool,
     faults_left: u8,
+    /// Until this step, stream records are lost.
+    pub(crate) lossy_until: u32,
     /// Writes that take effect later than their callers think.
     pub(crate) late: Vec<Write>,
     /// Which generations the readers have read, and who did.
@@ -112,6 +114,7 @@ impl World {
             faults_met: 0,
             faults_on: true,
             faults_left: plan.number(Number::FaultBudget),
+            lossy_until: 0,
             late: Vec::new(),
             touched: Vec::new(),
         }

@@ -25,7 +25,7 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         // Of the projection.
         Bug::StateWithoutCondition => &["I2", "I3"],
         Bug::NewerStateAccepted => &["I5", "I6", "I7"],
-        Bug::RowsAfterState => &["I2", "I10"],
+        Bug::RowsAfterState => &["I2", "I8", "I10"],
         Bug::CountAddedTwice => &["I2"],
         Bug::OldEventsRead => &["I5", "I6"],
         Bug::GapIgnored => &["I2", "I9"],
@@ -45,7 +45,7 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         // Of the replay.
         Bug::PromotedUnbuilt => &["I8"],
         // Of the reconciler.
-        Bug::SweepWithoutOverlap | Bug::SweptToItsEnd => &["I5"],
+        Bug::SweepWithoutOverlap | Bug::SweepNotPaged | Bug::SweptToItsEnd => &["I5", "I6"],
     }
 }
 

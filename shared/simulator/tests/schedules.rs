@@ -1,4 +1,5 @@
-//! A fixed number of schedules in every test run. The large number: `cargo run --release -p simulator`.
+//! A fixed number of schedules in every test run. The large number:
+//! `cargo run --profile deploy -p simulator -- --schedules 5000000`.
 
 #![allow(clippy::print_stdout, reason = "seeds and counts are shown")]
 
