@@ -14,6 +14,8 @@ pub enum Fault {
     CrashAfter,
     /// A call takes effect and is answered by an error.
     LostReply,
+    /// A conditional write takes effect and is answered by a refusal: the SDK has repeated a call whose reply was lost.
+    Refusal,
     /// A call is answered by an error and has no effect.
     Throttle,
     /// A call is answered by an error and takes effect later, perhaps after it was repeated.
@@ -42,10 +44,11 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with their names.
-    const ALL: [(&'static str, Fault); 15] = [
+    const ALL: [(&'static str, Fault); 16] = [
         ("crash-before", Fault::CrashBefore),
         ("crash-after", Fault::CrashAfter),
         ("lost-reply", Fault::LostReply),
+        ("refusal", Fault::Refusal),
         ("throttle", Fault::Throttle),
         ("late-effect", Fault::LateEffect),
         ("slow-call", Fault::SlowCall),

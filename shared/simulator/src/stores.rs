@@ -83,7 +83,8 @@ impl<'w> Stores<'w> {
         let crash = {
             let mut world = self.turn().await;
             match world.fate() {
-                Fate::Proceeds => {
+                // Nobody refuses a read.
+                Fate::Proceeds | Fate::IsRefused => {
                     let answer = answer(&mut world);
                     world.note(|_| format!("{name} -> {}", shown(&answer)));
                     return Ok(answer);
@@ -125,6 +126,15 @@ impl<'w> Stores<'w> {
                     let written = world.apply(&write);
                     world.note(|_| format!("{name}: {written:?}, but the reply is lost"));
                     return Err(Failed);
+                }
+                Fate::IsRefused => {
+                    let written = world.apply(&write);
+                    world.note(|_| format!("{name}: {written:?}, and refused when the SDK repeats it"));
+                    return Ok(if write.is_conditional() {
+                        Written::Refused
+                    } else {
+                        written
+                    });
                 }
                 Fate::TakesEffectLater => {
                     world.late.push(write);

@@ -176,6 +176,16 @@ pub(crate) struct Waiting {
     pub(crate) visible_from: u32,
 }
 
+impl Write {
+    /// Whether a repetition is refused.
+    pub(crate) fn is_conditional(&self) -> bool {
+        matches!(
+            self,
+            Write::Event(_) | Write::State { .. } | Write::Control { .. }
+        )
+    }
+}
+
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {

@@ -32,6 +32,7 @@ pub(crate) enum Fate {
     CrashesBefore,
     CrashesAfter,
     LosesReply,
+    IsRefused,
     IsThrottled,
     TakesEffectLater,
 }
@@ -159,10 +160,11 @@ impl World {
 
     /// What happens to the call whose turn it is.
     pub(crate) fn fate(&mut self) -> Fate {
-        const FATES: [(Fault, Fate); 5] = [
+        const FATES: [(Fault, Fate); 6] = [
             (Fault::CrashBefore, Fate::CrashesBefore),
             (Fault::CrashAfter, Fate::CrashesAfter),
             (Fault::LostReply, Fate::LosesReply),
+            (Fault::Refusal, Fate::IsRefused),
             (Fault::Throttle, Fate::IsThrottled),
             (Fault::LateEffect, Fate::TakesEffectLater),
         ];
