@@ -90,8 +90,12 @@ impl<T: Tables> Promotion<'_, T> {
         let mut quarantined = self.reconcile(Retry::Quarantined).since(since).await?;
         let behind = self.compare().await?;
         if !behind.is_empty() {
-            // If that fails, the next run is refused for the same reason.
-            let _ = abandon(self.tables.projection(), generation).await;
+            match abandon(self.tables.projection(), generation).await {
+                // Somebody gave it up, and has perhaps begun to prune it: no wonder.
+                Err(given_up @ PromoteError::NotBuilding { .. }) => return Err(given_up.into()),
+                // If it stays, the next run is refused for the same reason.
+                Ok(()) | Err(PromoteError::Conflict | PromoteError::Unavailable(_)) => {}
+            }
             return Err(PromotionError::WouldLoseData { generation, behind });
         }
         promote(self.tables.projection(), generation, (self.clock)()).await?;

@@ -314,8 +314,12 @@ impl<T: Tables> Rebuild<'_, T> {
     ) -> Result<Verification, RebuildError> {
         let generation = verified.generation;
         if verified.wrong > 0 {
-            // If that fails, the next run meets the same findings.
-            let _ = abandon(self.tables.projection(), generation).await;
+            match abandon(self.tables.projection(), generation).await {
+                // Somebody gave it up, and has perhaps begun to prune it: no wonder.
+                Err(given_up @ PromoteError::NotBuilding { .. }) => return Err(given_up.into()),
+                // If it stays, the next run meets the same findings.
+                Ok(()) | Err(PromoteError::Conflict | PromoteError::Unavailable(_)) => {}
+            }
             return Err(RebuildError::Wrong {
                 generation,
                 wrong: verified.wrong,

@@ -101,6 +101,8 @@ pub(crate) struct Build {
     /// How far a replay has come, by pass and segment.
     pub(crate) checkpoints: BTreeMap<(&'static str, u16), Checkpoint>,
     pub(crate) verification: Option<Verification>,
+    /// Whether somebody has begun to remove it. Nobody reads it any more, though a slow replay may still write to it.
+    pruned: bool,
     /// Where the streams ended when somebody began to build it.
     pub(crate) heads_when_begun: [u64; MOST_PATIENTS],
 }
@@ -355,6 +357,9 @@ impl Tables {
                 format!("{generation} is removed, which is needed"),
             ));
         }
+        if let Some(build) = self.build_mut(generation) {
+            build.pruned = true;
+        }
         let place = people()
             .iter()
             .position(|person| read_model::item::patient_pk(generation, &person.id) == key.pk);
@@ -488,7 +493,7 @@ impl Tables {
                 ),
             ));
         }
-        if !rows_come_later {
+        if !rows_come_later && self.build(generation).is_some_and(|build| !build.pruned) {
             self.check_view(generation, patient)?;
         }
         self.check_mark(generation, patient, state)?;
