@@ -89,6 +89,7 @@ mod tests {
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hash.to_string(), text);
         assert_eq!(text.parse(), Ok(hash));
+        assert_eq!(format!("{hash:?}"), format!("EventHash({text})"));
     }
 
     #[test]

@@ -71,6 +71,8 @@ mod tests {
     fn the_same_identity_gives_the_same_id_for_ever() {
         let id = EventId::derive("check-in", &["rule", "2026-11-24T09:30:00.000Z", "p-001"]);
         assert_eq!(id.to_string(), "824d7318-066d-54b7-9902-a078f712c599");
+        let occasion = CorrelationId::derive("tick", &["rule", "2026-11-24T09:30:00.000Z"]);
+        assert_eq!(occasion.to_string(), occasion.as_uuid().to_string());
     }
 
     #[test]

@@ -39,3 +39,15 @@ impl fmt::Display for Generation {
         write!(f, "g{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_are_numbered_from_one() {
+        assert_eq!(Generation::FIRST.to_string(), "g1");
+        let next = Generation::FIRST.next();
+        assert_eq!((next.get(), next.to_string()), (2, "g2".to_owned()));
+    }
+}

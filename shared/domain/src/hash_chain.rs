@@ -153,6 +153,36 @@ mod tests {
     }
 
     #[test]
+    fn each_break_has_a_stable_code_and_a_sentence() {
+        #[track_caller]
+        fn check(how: Break, code: &str, sentence: &str) {
+            let version = StreamVersion::new(2);
+            assert_eq!(how.code(), code);
+            assert_eq!(BrokenLink { version, how }.to_string(), sentence);
+        }
+        check(
+            Break::Edited,
+            "edited",
+            "event 2 was edited: its hash is not that of its content",
+        );
+        check(
+            Break::Detached,
+            "detached",
+            "event 2 does not continue the event before it, which was replaced",
+        );
+        check(
+            Break::Missing,
+            "missing",
+            "event 2 does not follow the event before it: some are missing",
+        );
+        check(
+            Break::Unreadable,
+            "unreadable",
+            "event 2 can't be read, so its hash is not known",
+        );
+    }
+
+    #[test]
     fn what_was_appended_is_intact() {
         check(&[], None);
         check(&entries(stream(1)), None);

@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn ids_are_those_of_fhir() {
         for good in ["p-001", "A.b-9", "x", &"a".repeat(64)] {
-            assert_eq!(good.parse::<PatientId>().unwrap().as_str(), good);
+            let id: PatientId = good.parse().unwrap();
+            assert_eq!((id.as_str(), id.to_string().as_str()), (good, good));
         }
         for bad in ["", "a#b", "a b", "a/b", "é", "a_b", &"a".repeat(65)] {
             assert_eq!(bad.parse::<PatientId>(), Err(InvalidPatient::Id), "{bad}");

@@ -45,3 +45,23 @@ impl From<Rejection> for QuarantineReason {
         QuarantineReason(reason.code().to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_stable_codes() {
+        #[track_caller]
+        fn check(reason: impl Into<QuarantineReason>, code: &str) {
+            assert_eq!(reason.into().code(), code);
+        }
+        check(QuarantineReason::missing(), "missing_event");
+        check(Rejection::NotRegistered, "not_registered");
+        check(Rejection::AlreadyRegistered, "already_registered");
+        check(Undecodable::InvalidEnvelope, "invalid_envelope");
+        check(Undecodable::UnknownType, "unknown_type");
+        check(Undecodable::UnknownSchemaVersion, "unknown_schema_version");
+        check(Undecodable::InvalidData, "invalid_data");
+    }
+}

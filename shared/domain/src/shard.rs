@@ -58,6 +58,12 @@ mod tests {
     }
 
     #[test]
+    fn shards_are_numbered_in_two_digits() {
+        let texts: Vec<String> = ListingShard::all().map(|shard| shard.to_string()).collect();
+        assert_eq!(texts, ["00", "01", "02", "03", "04", "05", "06", "07"]);
+    }
+
+    #[test]
     fn patients_spread_over_all_shards() {
         let mut sizes = [0; 8];
         for number in 0..8_000 {

@@ -48,3 +48,30 @@ impl fmt::Display for StreamVersion {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_follow_each_other_from_one() {
+        assert_eq!(StreamVersion::EMPTY.next(), StreamVersion::FIRST);
+        let second = StreamVersion::FIRST.next();
+        assert_eq!((second.get(), second.to_string()), (2, "2".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_behind_what_is_not_later() {
+        #[track_caller]
+        fn check(version: u64, head: u64, behind: u64) {
+            assert_eq!(
+                StreamVersion::new(version).behind(StreamVersion::new(head)),
+                behind
+            );
+        }
+        check(3, 8, 5);
+        check(0, 2, 2);
+        check(3, 3, 0);
+        check(8, 3, 0);
+    }
+}

@@ -158,6 +158,27 @@ mod tests {
     }
 
     #[test]
+    fn milliseconds_are_counted_from_1970() {
+        let moment = Timestamp::from_unix_millis(1_764_000_000_123).unwrap();
+        assert_eq!(moment.to_string(), "2025-11-24T16:00:00.123Z");
+        assert_eq!(moment.unix_millis(), 1_764_000_000_123);
+    }
+
+    #[test]
+    fn distance_is_negative_to_what_is_later() {
+        let moment = Timestamp::EARLIEST.plus_millis(5_000);
+        assert_eq!(moment.millis_since(Timestamp::EARLIEST), 5_000);
+        assert_eq!(Timestamp::EARLIEST.millis_since(moment), -5_000);
+    }
+
+    #[test]
+    fn moving_stops_at_the_ends_of_the_calendar() {
+        let end: Timestamp = "9999-12-31T23:59:59.999Z".parse().unwrap();
+        assert_eq!(end.plus_millis(1), end);
+        assert_eq!(end.plus_millis(-1).to_string(), "9999-12-31T23:59:59.998Z");
+    }
+
+    #[test]
     fn years_beyond_the_fixed_width_are_refused() {
         assert_eq!(
             Timestamp::from_unix_millis(253_402_300_800_000),
