@@ -9,8 +9,6 @@ use domain::{CheckinId, CorrelationId, EventDraft, EventHash, EventId, PatientCh
 use embedded::EmbeddedDynamoDb;
 use event_log::item::EventKey;
 use event_store::AppendLog as _;
-use projection::{BeginError, PromoteError};
-use replay::{PromotionError, RebuildError};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -272,14 +270,6 @@ impl Run {
                 Ok(()) => {
                     self.note("rebuilt");
                     return Ok(());
-                }
-                Err(
-                    error @ (RebuildError::Begin(BeginError::Conflict)
-                    | RebuildError::Promotion(PromotionError::Promote(PromoteError::Conflict))),
-                ) => {
-                    // When the SDK repeats a conditional write whose answer was lost, the operator is told that
-                    // somebody else was faster. It was this very rebuild, as a look at the status tells.
-                    self.note(format_args!("the rebuild was refused: {error:?}"));
                 }
                 Err(error) => self.note_failure("the rebuild", &error),
             }
