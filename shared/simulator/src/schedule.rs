@@ -285,13 +285,18 @@ impl<'w> Schedule<'w> {
 
     /// Lets half an hour pass, if nothing is under way that would not have ended by then.
     fn let_calm(&mut self, mut world: MutexGuard<'w, World>) {
-        let appending = self.tasks.iter().any(|task| {
-            task.future.is_some() && matches!(task.errand, Errand::Tick { .. } | Errand::Register { .. })
+        // A function, or a request, takes minutes at most.
+        let under_way = self.tasks.iter().any(|task| {
+            task.future.is_some()
+                && matches!(
+                    task.errand,
+                    Errand::Tick { .. } | Errand::Register { .. } | Errand::Read(_)
+                )
         });
         let unwritten = world.late.iter().any(|write| matches!(write, Write::Event(_)));
         let step = world.step;
         let mut rows = world.tables.streams.iter().flat_map(|stream| &stream.rows);
-        if appending || unwritten || rows.any(|row| row.indexed_at > step) {
+        if under_way || unwritten || rows.any(|row| row.indexed_at > step) {
             return self.agenda.push(Errand::Calm);
         }
         time::pass(CALM_MILLIS);
