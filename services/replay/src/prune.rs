@@ -6,6 +6,7 @@ use domain::{Generation, Timestamp};
 use event_log::Segment;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{ProjectionUnavailable, PromoteError, abandon, current, forget_previous};
+use read_model::Control;
 use runtime::clock::Clock;
 
 use crate::tables::Tables;
@@ -119,24 +120,19 @@ impl<T: Tables> Prune<'_, T> {
     /// [`PruneError`]
     pub async fn run(&self, on_items: &(impl Fn(u64) + Sync)) -> Result<Pruned, PruneError> {
         let projection = self.tables.projection();
-        let control = current(projection).await?;
-        let quiet_from = control
-            .active_since
-            .map_or(Timestamp::EARLIEST, |since| since.plus_millis(QUIET_MILLIS));
-        let millis = quiet_from.millis_since((self.clock)());
-        if millis > 0 {
-            return Err(PruneError::TooSoon {
-                active: control.active,
-                seconds: 1 + millis / 1_000,
-            });
-        }
+        let mut control = current(projection).await?;
+        self.is_quiet(&control)?;
         if let (true, Some(building)) = (self.building, control.building) {
             abandon(projection, building).await?;
+            control = current(projection).await?;
+            self.is_quiet(&control)?;
         }
         if self.previous {
-            forget_previous(projection).await?;
+            forget_previous(projection, &control).await?;
         }
+        // Somebody may have promoted meanwhile.
         let control = current(projection).await?;
+        self.is_quiet(&control)?;
         let kept = [Some(control.active), control.previous, control.building]
             .into_iter()
             .flatten()
@@ -158,6 +154,21 @@ impl<T: Tables> Prune<'_, T> {
             items: removed.iter().sum(),
             kept: doomed.kept,
         })
+    }
+
+    /// Whether the last promotion is long enough ago.
+    fn is_quiet(&self, control: &Control) -> Result<(), PruneError> {
+        let quiet_from = control
+            .active_since
+            .map_or(Timestamp::EARLIEST, |since| since.plus_millis(QUIET_MILLIS));
+        let millis = quiet_from.millis_since((self.clock)());
+        if millis > 0 {
+            return Err(PruneError::TooSoon {
+                active: control.active,
+                seconds: 1 + millis / 1_000,
+            });
+        }
+        Ok(())
     }
 
     async fn segment(

@@ -239,11 +239,11 @@ async fn end_building(
 }
 
 /// Gives up the generation that was active before: nobody can roll back to it any more, and it can be pruned.
+/// The control item has to be this one still, so that a generation which was promoted since is not meant.
 ///
 /// # Errors
 /// [`PromoteError`]: look at the status before anything else.
-pub async fn forget_previous(store: &impl ProjectionStore) -> Result<(), PromoteError> {
-    let control = current(store).await?;
+pub async fn forget_previous(store: &impl ProjectionStore, control: &Control) -> Result<(), PromoteError> {
     if control.previous.is_none() {
         return Ok(());
     }
@@ -251,7 +251,7 @@ pub async fn forget_previous(store: &impl ProjectionStore) -> Result<(), Promote
         previous: None,
         ..control.clone()
     };
-    put(store, &control, &changed).await
+    put(store, control, &changed).await
 }
 
 /// Puts the control item. A put whose reply was lost, and which was perhaps repeated and then refused, has taken effect all
