@@ -1,13 +1,12 @@
 //! What only a replay keeps in, or removes from, the read model's table.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use domain::Generation;
 use event_log::Segment;
-use projection::ProjectionUnavailable;
+use projection::{MAX_ROWS_PER_PUT, ProjectionUnavailable, batch_write};
 use read_model::item::{self, PK, SK};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,14 +14,6 @@ use serde::de::DeserializeOwned;
 use crate::builds::{BuildStore, Checkpoint, Pass, Verification};
 use crate::lease::{Lease, LeaseStore};
 use crate::prune::{Doomed, ItemKey, KeyPage, PruneStore};
-
-/// What BatchWriteItem takes at most
-/// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html>).
-const BATCH_WRITE: usize = 25;
-/// How often items that DynamoDB leaves unprocessed are removed again before the call fails.
-const BATCH_ATTEMPTS: u32 = 6;
-/// The first wait before that; each further one is twice as long.
-const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 
 /// Both keys of the lease.
 const REPLAY: &str = "replay";
@@ -96,24 +87,7 @@ impl ReplayTable {
                 Ok(WriteRequest::builder().delete_request(delete).build())
             })
             .collect::<Result<Vec<_>, ProjectionUnavailable>>()?;
-        let mut pending = Some(HashMap::from([(self.table.clone(), requests)]));
-        for attempt in 0..BATCH_ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(FIRST_BACKOFF * (1 << (attempt - 1))).await;
-            }
-            let answer = self
-                .client
-                .batch_write_item()
-                .set_request_items(pending.take())
-                .send()
-                .await
-                .map_err(unavailable)?;
-            pending = answer.unprocessed_items.filter(|left| !left.is_empty());
-            if pending.is_none() {
-                return Ok(());
-            }
-        }
-        Err(unavailable("items were left unprocessed"))
+        batch_write(&self.client, &self.table, requests).await
     }
 }
 
@@ -196,7 +170,7 @@ impl PruneStore for ReplayTable {
     }
 
     async fn remove(&self, keys: &[ItemKey]) -> Result<(), ProjectionUnavailable> {
-        for some in keys.chunks(BATCH_WRITE) {
+        for some in keys.chunks(MAX_ROWS_PER_PUT) {
             self.remove_some(some).await?;
         }
         Ok(())

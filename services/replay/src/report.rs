@@ -85,7 +85,7 @@ pub(crate) fn status(status: &Status) -> Answer {
     if let Some(lease) = &status.at_work {
         let _ = writeln!(
             text,
-            "`replay {}` is at work, since {}",
+            "`replay {}` was begun at {}, and has not ended",
             lease.command, lease.since
         );
     }

@@ -59,8 +59,8 @@ pub struct RecordedKey {
 
 /// Reading events. Two implementations: [`EventTable`], and the simulator's.
 pub trait EventLog: Send + Sync {
-    /// Up to `limit` entries of a stream after version `after`, in order, as they are stored; consistent: every event appended
-    /// before the call is seen. Fewer than `limit` means that the stream ends there.
+    /// Up to `limit` entries of a stream after version `after`, in order, as they are stored; consistent: every event
+    /// appended before the call is seen. Fewer than `limit` means that the stream ends there.
     fn read(
         &self,
         patient: &PatientId,
@@ -72,8 +72,8 @@ pub trait EventLog: Send + Sync {
     fn head(&self, patient: &PatientId)
     -> impl Future<Output = Result<StreamVersion, LogUnavailable>> + Send;
 
-    /// A page of the whole table's `segment` as it is stored, after `after`. Each stream lies in one segment, in order, but may
-    /// span pages. Consistent: every event appended before the scan began is seen.
+    /// A page of the whole table's `segment` as it is stored, after `after`. Each stream lies in one segment, in order,
+    /// but may span pages. Consistent: every event appended before the scan began is seen.
     fn scan(
         &self,
         segment: Segment,

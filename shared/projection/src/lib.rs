@@ -5,6 +5,7 @@
 
 mod advance;
 mod at_once;
+mod batch_write;
 mod generations;
 mod hints;
 mod projection_table;
@@ -13,6 +14,7 @@ mod reconcile;
 mod store;
 
 pub use advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
+pub use batch_write::batch_write;
 pub use generations::{
     BeginError, Building, PromoteError, abandon, begin_building, begin_rolling_back, current,
     forget_previous, promote,

@@ -1,7 +1,6 @@
 //! The writing side of the read model in DynamoDB.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -16,14 +15,10 @@ use read_model::{Consistency, Control, Progress, ReadModelStore, ReadModelTable}
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::batch_write::batch_write;
 use crate::store::{
     PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, SweepStore,
 };
-
-/// How often rows that DynamoDB leaves unprocessed are put again before the call fails.
-const BATCH_ATTEMPTS: u32 = 6;
-/// The first wait before that; each further one is twice as long.
-const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 
 /// The read model's table, writable.
 #[derive(Debug, Clone)]
@@ -147,24 +142,7 @@ impl ProjectionStore for ProjectionTable {
                     .build())
             })
             .collect::<Result<Vec<_>, ProjectionUnavailable>>()?;
-        let mut pending = Some(HashMap::from([(self.table.clone(), requests)]));
-        for attempt in 0..BATCH_ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(FIRST_BACKOFF * (1 << (attempt - 1))).await;
-            }
-            let answer = self
-                .client
-                .batch_write_item()
-                .set_request_items(pending.take())
-                .send()
-                .await
-                .map_err(unavailable)?;
-            pending = answer.unprocessed_items.filter(|left| !left.is_empty());
-            if pending.is_none() {
-                return Ok(());
-            }
-        }
-        Err(unavailable("rows were left unprocessed"))
+        batch_write(&self.client, &self.table, requests).await
     }
 
     async fn put_state(
