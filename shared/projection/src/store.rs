@@ -5,8 +5,8 @@ use std::future::Future;
 use domain::{CheckinRow, Generation, PatientId, PatientState, StreamVersion, Timestamp};
 use read_model::{Control, Progress};
 
-/// Most rows that [`ProjectionStore::put_rows`] takes, and most requests of a [`crate::batch_write`]: what one
-/// BatchWriteItem does
+/// Most rows that [`ProjectionStore::put_rows`] takes, and most requests of a [`batch_write`](crate::batch_write()):
+/// what one BatchWriteItem does
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html>).
 pub const MAX_ROWS_PER_PUT: usize = 25;
 
