@@ -7,10 +7,12 @@ use domain::{CorrelationId, EventDraft, PatientId, StreamVersion, Timestamp};
 use event_store::{AppendError, AppendLog, Appended, ExpectedVersion, Link, append};
 use futures::StreamExt as _;
 use lambda_runtime::Diagnostic;
+use runtime::Report;
 use runtime::clock::Clock;
+use runtime::metrics::Metric;
 use runtime::telemetry::chain;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::request::InvalidRequest;
 use crate::tick::registration;
@@ -33,7 +35,18 @@ pub struct Checkin<L> {
     clock: Clock,
 }
 
-/// What an invocation did, in facts.
+/// What an invocation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handled {
+    /// The occasion to which its events belong.
+    pub correlation_id: CorrelationId,
+    /// What it did, in facts.
+    #[serde(flatten)]
+    pub summary: Summary,
+}
+
+/// What was done, in facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Summary {
     /// How many became events.
@@ -55,7 +68,28 @@ pub enum CheckinError {
         failed: usize,
         /// How many patients there were.
         attempted: usize,
+        /// What was done for the others.
+        handled: Handled,
     },
+}
+
+impl Handled {
+    /// What to report.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let count = |facts: usize| u64::try_from(facts).unwrap_or(u64::MAX);
+        let (appended, already) = (count(self.summary.appended), count(self.summary.already));
+        Report {
+            metrics: vec![
+                Metric::count("EventsAppended", appended),
+                Metric::count("EventsAlreadyAppended", already),
+            ],
+            annotations: vec![
+                ("correlation_id", json!(self.correlation_id)),
+                ("events_appended", appended.into()),
+            ],
+        }
+    }
 }
 
 impl<L: AppendLog> Checkin<L> {
@@ -74,32 +108,48 @@ impl<L: AppendLog> Checkin<L> {
     ///
     /// # Errors
     /// [`CheckinError`]
-    pub async fn handle(&self, payload: Value, invocation: &str) -> Result<Summary, CheckinError> {
-        let summary = match Request::parse(payload)? {
+    pub async fn handle(&self, payload: Value, invocation: &str) -> Result<Handled, CheckinError> {
+        let request = Request::parse(payload)?;
+        let correlation_id = request.correlation_id(invocation);
+        let attempted = match request {
             Request::Tick(tick) => self.check_in(&tick).await?,
-            Request::RegisterRoster => {
-                let occasion = CorrelationId::derive("register-roster", &[invocation]);
-                self.register_roster(occasion).await?
-            }
+            Request::RegisterRoster => self.register_roster(correlation_id).await,
         };
-        tracing::info!(appended = summary.appended, already = summary.already, "done");
-        Ok(summary)
+        let handled = Handled {
+            correlation_id,
+            summary: attempted.done,
+        };
+        tracing::info!(
+            %correlation_id,
+            appended = handled.summary.appended,
+            already = handled.summary.already,
+            failed = attempted.failed,
+            "done"
+        );
+        if attempted.failed > 0 {
+            return Err(CheckinError::Incomplete {
+                failed: attempted.failed,
+                attempted: attempted.attempted,
+                handled,
+            });
+        }
+        Ok(handled)
     }
 
-    async fn check_in(&self, tick: &Tick) -> Result<Summary, CheckinError> {
+    async fn check_in(&self, tick: &Tick) -> Result<Attempted, CheckinError> {
         if tick.time.millis_since((self.clock)()) > MAX_MILLIS_AHEAD {
             return Err(InvalidRequest::new("the scheduled event is of the future").into());
         }
         let chosen = tick.choose(&self.roster, self.checkins_per_tick);
-        attempt_all(chosen, CHECK_INS_AT_ONCE, |entry| self.check_in_one(tick, entry)).await
+        let occasion = tick.correlation_id();
+        let append = |entry| self.check_in_one(tick, entry);
+        Ok(attempt_all(chosen, CHECK_INS_AT_ONCE, occasion, append).await)
     }
 
-    async fn register_roster(&self, occasion: CorrelationId) -> Result<Summary, CheckinError> {
+    async fn register_roster(&self, occasion: CorrelationId) -> Attempted {
         let now = (self.clock)();
-        attempt_all(self.roster.entries(), REGISTRATIONS_AT_ONCE, |entry| {
-            self.register(entry, occasion, now)
-        })
-        .await
+        let append = |entry| self.register(entry, occasion, now);
+        attempt_all(self.roster.entries(), REGISTRATIONS_AT_ONCE, occasion, append).await
     }
 
     /// Checks one patient in. Somebody who is not registered, as the roster grew or the registration never ran,
@@ -151,12 +201,21 @@ impl<L: AppendLog> Checkin<L> {
     }
 }
 
+/// What became of the patients of an invocation.
+#[derive(Debug, Default)]
+struct Attempted {
+    done: Summary,
+    failed: usize,
+    attempted: usize,
+}
+
 /// Attempts `append` for every patient, so many at once, and logs each failure.
 async fn attempt_all<'a, F>(
     entries: impl IntoIterator<Item = &'a RosterEntry>,
     at_once: usize,
+    correlation_id: CorrelationId,
     append: impl Fn(&'a RosterEntry) -> F,
-) -> Result<Summary, CheckinError>
+) -> Attempted
 where
     F: Future<Output = Result<Summary, AppendError>>,
 {
@@ -166,22 +225,18 @@ where
             async { (&entry.id, outcome.await) }
         })
         .buffer_unordered(at_once);
-    let (mut done, mut failed, mut attempted) = (Summary::default(), 0, 0);
+    let mut all = Attempted::default();
     while let Some((patient, outcome)) = outcomes.next().await {
-        attempted += 1;
+        all.attempted += 1;
         match outcome {
-            Ok(summary) => done = done.plus(summary),
+            Ok(summary) => all.done = all.done.plus(summary),
             Err(error) => {
-                failed += 1;
-                tracing::error!(%patient, error = %chain(&error), "not appended");
+                all.failed += 1;
+                tracing::error!(%patient, %correlation_id, error = %chain(&error), "not appended");
             }
         }
     }
-    if failed == 0 {
-        Ok(done)
-    } else {
-        Err(CheckinError::Incomplete { failed, attempted })
-    }
+    all
 }
 
 impl Summary {

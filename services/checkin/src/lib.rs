@@ -15,10 +15,10 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use runtime::clients::AwsEnvironment;
 use runtime::clock::system_clock;
 use runtime::config::{ConfigError, environment};
-use runtime::telemetry;
+use runtime::{Invocation, Reporter, telemetry};
 
 pub use config::Config;
-pub use handler::{Checkin, CheckinError, Summary};
+pub use handler::{Checkin, CheckinError, Handled, Summary};
 pub use request::{InvalidRequest, Request};
 pub use roster::{EntryProblem, Roster, RosterEntry, RosterError};
 pub use tick::Tick;
@@ -34,8 +34,16 @@ pub async fn run() -> Result<(), runtime::BoxError> {
     let client = AwsEnvironment::from_lookup(&environment)?.dynamodb();
     let log = EventStore::new(client, config.event_table);
     let checkin = &Checkin::new(log, roster, config.checkins_per_tick, system_clock);
+    let reporter = &Reporter::from_lookup("checkin", system_clock, &environment);
     lambda_runtime::run(service_fn(|event: LambdaEvent<_>| async move {
-        checkin.handle(event.payload, &event.context.request_id).await
+        let began = reporter.begin();
+        let request_id = event.context.request_id.as_str();
+        let done = checkin.handle(event.payload, request_id).await;
+        if let Ok(handled) | Err(CheckinError::Incomplete { handled, .. }) = &done {
+            let trace = event.context.xray_trace_id.as_deref();
+            reporter.report(Invocation { request_id, trace }, began, handled.report());
+        }
+        done
     }))
     .await
 }

@@ -1,7 +1,7 @@
 //! What the service can be asked to do.
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
-use domain::Timestamp;
+use domain::{CorrelationId, Timestamp};
 use serde_json::Value;
 
 use crate::Tick;
@@ -30,6 +30,16 @@ impl InvalidRequest {
 }
 
 impl Request {
+    /// The occasion to which all events of the request belong: the same whenever a tick is repeated, another one for each
+    /// `invocation` that registers the roster.
+    #[must_use]
+    pub fn correlation_id(&self, invocation: &str) -> CorrelationId {
+        match self {
+            Request::Tick(tick) => tick.correlation_id(),
+            Request::RegisterRoster => CorrelationId::derive("register-roster", &[invocation]),
+        }
+    }
+
     /// Reads the payload of an invocation.
     ///
     /// # Errors

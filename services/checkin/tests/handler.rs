@@ -109,8 +109,14 @@ fn two_patients() -> Roster {
 async fn registering_the_roster_twice_registers_everybody_once() {
     let system = System::start(Roster::built_in().unwrap()).await;
     let checkin = system.checkin(1);
-    assert_eq!(checkin.handle(register_roster(), "a").await.unwrap(), done(50, 0));
-    assert_eq!(checkin.handle(register_roster(), "b").await.unwrap(), done(0, 50));
+    assert_eq!(
+        checkin.handle(register_roster(), "a").await.unwrap().summary,
+        done(50, 0)
+    );
+    assert_eq!(
+        checkin.handle(register_roster(), "b").await.unwrap().summary,
+        done(0, 50)
+    );
     let streams = system.streams().await;
     assert_eq!(streams.len(), 50);
     for entry in system.roster.entries() {
@@ -151,7 +157,10 @@ async fn the_same_tick_five_times_at_once_is_one_check_in() {
     let checkin = system.checkin(1);
     checkin.handle(register_roster(), "a").await.unwrap();
     let outcomes = futures::future::join_all((0..5).map(|_| checkin.handle(tick(1), "b"))).await;
-    let outcomes: Vec<Summary> = outcomes.into_iter().map(Result::unwrap).collect();
+    let outcomes: Vec<Summary> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap().summary)
+        .collect();
     assert_eq!(
         outcomes.iter().filter(|outcome| **outcome == done(1, 0)).count(),
         1
@@ -170,7 +179,7 @@ async fn a_tick_repeated_a_day_later_repeats_nothing() {
     checkin.handle(register_roster(), "a").await.unwrap();
     for minutes_before in (1..=20).rev() {
         assert_eq!(
-            checkin.handle(tick(minutes_before), "b").await.unwrap(),
+            checkin.handle(tick(minutes_before), "b").await.unwrap().summary,
             done(2, 0)
         );
     }
@@ -178,7 +187,7 @@ async fn a_tick_repeated_a_day_later_repeats_nothing() {
     let next_day = system.checkin_at(2, later);
     for minutes_before in [20, 7, 1] {
         assert_eq!(
-            next_day.handle(tick(minutes_before), "c").await.unwrap(),
+            next_day.handle(tick(minutes_before), "c").await.unwrap().summary,
             done(0, 2)
         );
     }
@@ -189,9 +198,12 @@ async fn a_tick_repeated_a_day_later_repeats_nothing() {
 async fn a_tick_registers_whom_nobody_has_registered() {
     let system = System::start(two_patients()).await;
     let checkin = system.checkin(2);
-    assert_eq!(checkin.handle(tick(1), "a").await.unwrap(), done(4, 0));
-    assert_eq!(checkin.handle(tick(1), "a").await.unwrap(), done(0, 2));
-    assert_eq!(checkin.handle(register_roster(), "b").await.unwrap(), done(0, 2));
+    assert_eq!(checkin.handle(tick(1), "a").await.unwrap().summary, done(4, 0));
+    assert_eq!(checkin.handle(tick(1), "a").await.unwrap().summary, done(0, 2));
+    assert_eq!(
+        checkin.handle(register_roster(), "b").await.unwrap().summary,
+        done(0, 2)
+    );
     for (patient, events) in system.streams().await {
         let types: Vec<&str> = events.iter().map(|event| event.event.event_type()).collect();
         assert_eq!(types, ["PatientRegistered", "PatientCheckedIn"], "{patient}");
@@ -203,7 +215,7 @@ async fn a_tick_registers_whom_nobody_has_registered() {
 async fn a_tick_checks_in_no_more_patients_than_there_are() {
     let system = System::start(two_patients()).await;
     assert_eq!(
-        system.checkin(1_000).handle(tick(1), "a").await.unwrap(),
+        system.checkin(1_000).handle(tick(1), "a").await.unwrap().summary,
         done(4, 0)
     );
 }
@@ -257,7 +269,8 @@ async fn one_failure_fails_the_invocation_and_holds_nobody_up() {
                 error,
                 CheckinError::Incomplete {
                     failed: 1,
-                    attempted: 50
+                    attempted: 50,
+                    ..
                 }
             ),
             "{error}"
@@ -267,7 +280,7 @@ async fn one_failure_fails_the_invocation_and_holds_nobody_up() {
     assert_eq!(system.stored().await.len(), 98);
     // The retry does what is missing.
     assert_eq!(
-        system.checkin(50).handle(tick(1), "b").await.unwrap(),
+        system.checkin(50).handle(tick(1), "b").await.unwrap().summary,
         done(2, 49)
     );
     assert_eq!(system.stored().await.len(), 100);
@@ -314,7 +327,7 @@ async fn a_patient_whose_last_event_is_broken_still_checks_in() {
         .send()
         .await
         .unwrap();
-    assert_eq!(checkin.handle(tick(1), "b").await.unwrap(), done(2, 0));
+    assert_eq!(checkin.handle(tick(1), "b").await.unwrap().summary, done(2, 0));
 }
 
 #[test]

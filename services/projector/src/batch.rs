@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_lambda_events::dynamodb::{Event, EventRecord};
-use domain::{PatientId, StreamEntry, StreamVersion, Timestamp};
+use domain::{CorrelationId, PatientId, StreamEntry, StreamVersion, Timestamp};
 use event_log::item::{EventKey, stream_entry};
 use projection::Hints;
 
@@ -16,12 +16,21 @@ pub struct Batch {
     first_record: HashMap<PatientId, usize>,
     /// What there is to apply.
     pub hints: Hints,
-    /// When the newest event of each patient was recorded.
-    pub recorded_at: HashMap<PatientId, Timestamp>,
+    /// The newest event of each patient.
+    pub newest: HashMap<PatientId, Newest>,
     /// Records whose key is not one that this system writes.
     pub unreadable: Vec<usize>,
     /// Changes of events, which never happen in this system.
     pub violations: Vec<Violation>,
+}
+
+/// What is told of a patient's newest event in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// The occasion that it belongs to.
+    pub correlation_id: CorrelationId,
 }
 
 /// Somebody modified or removed an event.
@@ -81,11 +90,14 @@ impl Batch {
         };
         self.first_record.entry(entry.patient_id.clone()).or_insert(index);
         if let StreamEntry { event: Ok(event), .. } = &entry {
-            let newest = self
-                .recorded_at
-                .entry(entry.patient_id.clone())
-                .or_insert(event.recorded_at);
-            *newest = event.recorded_at.max(*newest);
+            let event = Newest {
+                recorded_at: event.recorded_at,
+                correlation_id: event.correlation_id,
+            };
+            let newest = self.newest.entry(entry.patient_id.clone()).or_insert(event);
+            if event.recorded_at > newest.recorded_at {
+                *newest = event;
+            }
         }
         self.hints.add(entry);
     }
@@ -94,6 +106,14 @@ impl Batch {
     #[must_use]
     pub fn records(&self) -> usize {
         self.sequence_numbers.len()
+    }
+
+    /// The occasion of the newest events, if it is the same for all of them.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<CorrelationId> {
+        let mut occasions = self.newest.values().map(|event| event.correlation_id);
+        let first = occasions.next()?;
+        occasions.all(|other| other == first).then_some(first)
     }
 
     /// The sequence number of the record at `index`.

@@ -5,16 +5,18 @@
 
 mod batch;
 mod projector;
+mod summary;
 
 use event_log::EventTable;
 use lambda_runtime::{LambdaEvent, service_fn};
 use projection::{ProjectionTable, SqsQuarantineQueue};
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
-use runtime::{BoxError, ProjectionConfig, clock, telemetry};
+use runtime::{BoxError, Invocation, ProjectionConfig, Reporter, clock, telemetry};
 
 pub use batch::{Batch, NoSequenceNumber};
-pub use projector::Projector;
+pub use projector::{Handled, Projector};
+pub use summary::Summary;
 
 /// Runs the service on the Lambda Runtime API, configured by its environment ([`ProjectionConfig`]).
 ///
@@ -24,15 +26,23 @@ pub async fn run() -> Result<(), BoxError> {
     telemetry::init(&environment)?;
     let config = ProjectionConfig::from_lookup(&environment)?;
     let aws = AwsEnvironment::from_lookup(&environment)?;
-    let projector = Projector {
+    let projector = &Projector {
         log: EventTable::new(aws.dynamodb(), config.event_table),
         store: ProjectionTable::new(aws.dynamodb(), config.read_model_table),
         queue: SqsQuarantineQueue::new(aws.sqs(), config.quarantine_queue_url),
         concurrency: config.concurrency,
         clock: clock::system_clock,
     };
-    let projector = &projector;
-    let handle =
-        |event: LambdaEvent<_>| async { projector.handle(event.payload).await.map_err(BoxError::from) };
+    let reporter = &Reporter::from_lookup("projector", clock::system_clock, &environment);
+    let handle = |event: LambdaEvent<_>| async move {
+        let began = reporter.begin();
+        let handled = projector.handle(event.payload).await?;
+        let invocation = Invocation {
+            request_id: &event.context.request_id,
+            trace: event.context.xray_trace_id.as_deref(),
+        };
+        reporter.report(invocation, began, handled.summary.report());
+        Ok::<_, BoxError>(handled.response)
+    };
     lambda_runtime::run(service_fn(handle)).await
 }

@@ -11,6 +11,7 @@ use read_model::Progress;
 use runtime::clock::Clock;
 use runtime::telemetry::chain;
 
+use crate::Summary;
 use crate::batch::{Batch, NoSequenceNumber};
 
 /// Applies batches of stream records to the read model.
@@ -28,6 +29,22 @@ pub struct Projector<L, S, Q> {
     pub clock: Clock,
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Handled {
+    /// What Lambda is told.
+    pub response: DynamoDbEventResponse,
+    /// What operators are told.
+    pub summary: Summary,
+}
+
+/// What became of a batch in one generation.
+struct Advanced {
+    /// Patients that have to be tried again.
+    failed: Vec<PatientId>,
+    summary: Summary,
+}
+
 impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
     /// Applies a batch to the active generation, and to the one that is being built, if any.
     ///
@@ -37,19 +54,20 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
     ///
     /// # Errors
     /// [`NoSequenceNumber`]: Lambda must deliver the whole batch again. An empty answer would acknowledge it.
-    pub async fn handle(&self, event: Event) -> Result<DynamoDbEventResponse, NoSequenceNumber> {
+    pub async fn handle(&self, event: Event) -> Result<Handled, NoSequenceNumber> {
         let batch = Batch::read(event)?;
+        let (first_failed, summary) = self.apply(&batch).await;
         let mut response = DynamoDbEventResponse::default();
-        if let Some(sequence_number) = self.apply(&batch).await {
+        if let Some(sequence_number) = first_failed {
             let mut failure = DynamoDbBatchItemFailure::default();
             failure.item_identifier = Some(sequence_number.to_owned());
             response.batch_item_failures.push(failure);
         }
-        Ok(response)
+        Ok(Handled { response, summary })
     }
 
     /// Applies the batch; the sequence number of the first record that has to be delivered again, if any.
-    async fn apply<'b>(&self, batch: &'b Batch) -> Option<&'b str> {
+    async fn apply<'b>(&self, batch: &'b Batch) -> (Option<&'b str>, Summary) {
         for violation in &batch.violations {
             let key = violation.key.as_ref();
             tracing::error!(
@@ -61,13 +79,17 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         }
         let mut failed_records = self.report_unreadable(batch).await;
         let mut failed_patients = Vec::new();
+        let mut summary = Summary::default();
         match current(&self.store).await {
             Ok(control) => {
                 // The one that is being built first: when it takes over, it shows no less than the active one did.
                 let building = control.building.map(|building| (building, CatchUp::LeaveGaps));
                 let active = (control.active, CatchUp::FromEventTable);
                 for (generation, catch_up) in building.into_iter().chain([active]) {
-                    failed_patients.extend(self.advance(batch, &batch.hints, generation, catch_up).await);
+                    let advanced = self.advance(batch, &batch.hints, generation, catch_up).await;
+                    failed_patients.extend(advanced.failed);
+                    // The last one is the active one.
+                    summary = advanced.summary;
                 }
             }
             Err(error) => {
@@ -75,7 +97,10 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
                 failed_records.push(0);
             }
         }
-        batch.first_failed(&failed_patients, failed_records)
+        summary.violations = count(batch.violations.len());
+        summary.failed = count(failed_patients.len() + failed_records.len());
+        summary.correlation_id = batch.correlation_id();
+        (batch.first_failed(&failed_patients, failed_records), summary)
     }
 
     /// Puts records without a readable key on the quarantine queue; those that it could not put there.
@@ -102,14 +127,14 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         failed
     }
 
-    /// Advances one generation; the patients that failed.
+    /// Advances one generation.
     async fn advance(
         &self,
         batch: &Batch,
         hints: &Hints,
         generation: domain::Generation,
         catch_up: CatchUp,
-    ) -> Vec<PatientId> {
+    ) -> Advanced {
         let advance = Advance {
             log: &self.log,
             store: &self.store,
@@ -122,16 +147,27 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         };
         let outcomes = advance.run(hints).await;
         let mut failed = Vec::new();
-        let (mut applied, mut catch_ups, mut gaps, mut quarantined, mut waiting) = (0, 0, 0, 0, 0);
+        let mut summary = Summary::default();
+        let (mut gaps, mut waiting) = (0, 0);
         let mut newest: Option<Timestamp> = None;
         for (patient, outcome) in outcomes {
+            let event = batch.newest.get(&patient);
+            let correlation_id = event.map(|event| tracing::field::display(event.correlation_id));
             match outcome {
                 Outcome::Reached { from, to, caught_up } => {
-                    applied += from.behind(to);
-                    catch_ups += u64::from(caught_up);
+                    summary.applied += from.behind(to);
+                    summary.catch_ups += u64::from(caught_up);
                     if to > from {
-                        newest = newest.max(batch.recorded_at.get(&patient).copied());
+                        newest = newest.max(event.map(|event| event.recorded_at));
                     }
+                    tracing::debug!(
+                        patient_id = patient.as_str(),
+                        correlation_id,
+                        from = from.get(),
+                        to = to.get(),
+                        generation = generation.get(),
+                        "patient advanced"
+                    );
                 }
                 Outcome::GapLeft => gaps += 1,
                 Outcome::Quarantined {
@@ -139,9 +175,10 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
                     reason,
                     newly: true,
                 } => {
-                    quarantined += 1;
+                    summary.quarantined += 1;
                     tracing::error!(
                         patient_id = patient.as_str(),
+                        correlation_id,
                         version = at.get(),
                         reason = reason.code(),
                         generation = generation.get(),
@@ -153,6 +190,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
                     let id = patient.as_str();
                     tracing::warn!(
                         patient_id = id,
+                        correlation_id,
                         error = chain(&error),
                         "patient not advanced; will be retried"
                     );
@@ -161,17 +199,22 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
             }
         }
         let applied_at = (self.clock)();
+        // Two machines' clocks: the difference may come out negative.
+        summary.lag_millis =
+            newest.map(|recorded_at| u64::try_from(applied_at.millis_since(recorded_at)).unwrap_or_default());
+        let correlation_id = batch.correlation_id().map(tracing::field::display);
         tracing::info!(
             generation = generation.get(),
             records = batch.records(),
             patients = hints.len(),
-            applied,
-            catch_ups,
+            correlation_id,
+            applied = summary.applied,
+            catch_ups = summary.catch_ups,
             gaps,
-            quarantined,
+            quarantined = summary.quarantined,
             waiting,
             failed = failed.len(),
-            lag_millis = newest.map(|recorded_at| applied_at.millis_since(recorded_at)),
+            lag_millis = summary.lag_millis,
             "batch applied"
         );
         if let Some(recorded_at) = newest {
@@ -184,6 +227,10 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
                 tracing::warn!(error = chain(&error), "progress not recorded");
             }
         }
-        failed
+        Advanced { failed, summary }
     }
+}
+
+fn count(entries: usize) -> u64 {
+    u64::try_from(entries).unwrap_or(u64::MAX)
 }

@@ -11,7 +11,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use projection::{ProjectionTable, SqsQuarantineQueue};
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
-use runtime::{BoxError, ProjectionConfig, clock, metrics, telemetry};
+use runtime::{BoxError, Invocation, ProjectionConfig, Reporter, clock, telemetry};
 
 pub use reconciler::{Reconciler, ReconcilerError, Request, Summary};
 
@@ -30,10 +30,16 @@ pub async fn run() -> Result<(), BoxError> {
         concurrency: config.concurrency,
         clock: clock::system_clock,
     };
+    let reporter = &Reporter::from_lookup("reconciler", clock::system_clock, &environment);
     let handle = |event: LambdaEvent<Request>| async move {
+        let began = reporter.begin();
         let done = reconciler.handle(event.payload).await;
         if let Ok(summary) | Err(ReconcilerError::Incomplete { summary, .. }) = &done {
-            metrics::emit("reconciler", clock::system_clock(), &summary.metrics());
+            let invocation = Invocation {
+                request_id: &event.context.request_id,
+                trace: event.context.xray_trace_id.as_deref(),
+            };
+            reporter.report(invocation, began, summary.report());
         }
         done.map_err(BoxError::from)
     };

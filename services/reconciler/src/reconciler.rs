@@ -6,8 +6,9 @@ use projection::{
     ProjectionStore, ProjectionUnavailable, QuarantineQueue, Reconcile, ReconcileError, Retry,
     SWEEP_OVERLAP_MILLIS, SweepStore, current,
 };
+use runtime::Report;
 use runtime::clock::Clock;
-use runtime::metrics::{Metric, Unit};
+use runtime::metrics::Metric;
 use runtime::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
@@ -52,16 +53,22 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// What operators watch.
+    /// What to report.
     #[must_use]
-    pub fn metrics(&self) -> [Metric; 4] {
-        let metric = |name, unit, value| Metric { name, unit, value };
-        [
-            metric("PatientsBehind", Unit::Count, self.behind),
-            metric("EventsReconciled", Unit::Count, self.events),
-            metric("PatientsQuarantined", Unit::Count, self.quarantined),
-            metric("ReconcileLag", Unit::Milliseconds, self.lag_millis),
-        ]
+    pub fn report(&self) -> Report {
+        Report {
+            metrics: vec![
+                Metric::count("PatientsBehind", self.behind),
+                Metric::count("EventsReconciled", self.events),
+                Metric::count("PatientsQuarantined", self.quarantined),
+                Metric::millis("ReconcileLag", self.lag_millis),
+            ],
+            annotations: vec![
+                ("patients_behind", self.behind.into()),
+                ("events_reconciled", self.events.into()),
+                ("quarantined", self.quarantined.into()),
+            ],
+        }
     }
 }
 

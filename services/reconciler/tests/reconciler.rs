@@ -63,7 +63,8 @@ async fn the_cost_grows_with_what_was_recorded_since_the_last_time() {
             lag_millis: 60_000
         }
     );
-    let metrics = summary.metrics().map(|metric| (metric.name, metric.value));
+    let metrics = summary.report().metrics;
+    let metrics: Vec<_> = metrics.iter().map(|metric| (metric.name, metric.value)).collect();
     let expected = [
         ("PatientsBehind", 1),
         ("EventsReconciled", 1),

@@ -122,7 +122,7 @@ impl PatientState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CheckinId, PatientCheckedIn, PatientRegistered};
+    use crate::{CheckinId, CorrelationId, PatientCheckedIn, PatientRegistered};
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_unix_millis(minute * 60_000).unwrap()
@@ -134,6 +134,7 @@ mod tests {
             version: StreamVersion::new(version),
             occurred_at: at(minute),
             recorded_at: at(minute),
+            correlation_id: CorrelationId::derive("test", &[]),
             event,
         }
     }

@@ -69,6 +69,8 @@ pub struct RecordedEvent {
     pub occurred_at: Timestamp,
     /// When it was appended.
     pub recorded_at: Timestamp,
+    /// The occasion that it belongs to. No rule depends on it; logs name it.
+    pub correlation_id: CorrelationId,
     /// What happened.
     pub event: Event,
 }
@@ -210,6 +212,7 @@ impl StoredEvent {
             version: self.version,
             occurred_at: self.occurred_at,
             recorded_at: self.recorded_at,
+            correlation_id: self.correlation_id,
             event,
         })
     }

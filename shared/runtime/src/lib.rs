@@ -6,11 +6,14 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 mod projection_config;
+mod report;
 pub mod telemetry;
+mod xray;
 
 use std::process::ExitCode;
 
 pub use projection_config::ProjectionConfig;
+pub use report::{Invocation, Report, Reporter};
 
 /// Any error, for `main` only: nobody acts on its kind any more.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -42,8 +42,30 @@ pub struct Metric {
     pub value: u64,
 }
 
+impl Metric {
+    /// So many of something.
+    #[must_use]
+    pub const fn count(name: &'static str, value: u64) -> Metric {
+        Metric {
+            name,
+            unit: Unit::Count,
+            value,
+        }
+    }
+
+    /// A time span, in milliseconds.
+    #[must_use]
+    pub const fn millis(name: &'static str, value: u64) -> Metric {
+        Metric {
+            name,
+            unit: Unit::Milliseconds,
+            value,
+        }
+    }
+}
+
 /// Writes the values to stdout. If nobody reads that, they are lost, as logs would be.
-pub fn emit(service: &str, now: Timestamp, metrics: &[Metric]) {
+pub(crate) fn emit(service: &str, now: Timestamp, metrics: &[Metric]) {
     let _ = writeln!(std::io::stdout(), "{}", line(service, now, metrics));
 }
 
@@ -78,11 +100,7 @@ mod tests {
     #[test]
     fn line_is_in_the_embedded_metric_format() {
         let now = Timestamp::from_unix_millis(1_764_000_000_123).unwrap();
-        let metric = |name, unit, value| Metric { name, unit, value };
-        let metrics = [
-            metric("PatientsBehind", Unit::Count, 3),
-            metric("Lag", Unit::Milliseconds, 1_500),
-        ];
+        let metrics = [Metric::count("PatientsBehind", 3), Metric::millis("Lag", 1_500)];
         let found: Value = serde_json::from_str(&line("reconciler", now, &metrics)).unwrap();
         assert_eq!(
             found,

@@ -16,7 +16,9 @@ pub fn init(lookup: Lookup<'_>) -> Result<(), ConfigError> {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_current_span(false)
+        // Each line names the invocation that it belongs to, since lambda_runtime opens a span with its request id.
+        .with_current_span(true)
+        .with_span_list(false)
         .with_max_level(level)
         // CloudWatch adds the time of arrival; our own is the one that sorts.
         .with_target(true)

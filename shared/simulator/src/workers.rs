@@ -78,7 +78,7 @@ pub(crate) async fn project(services: &Services<'_>, batch: Event) -> End {
         return project_blindly(services.stores, batch).await;
     }
     match services.projector.handle(batch).await {
-        Ok(response) => End::Answered(response),
+        Ok(handled) => End::Answered(handled.response),
         Err(_) => End::Failed,
     }
 }

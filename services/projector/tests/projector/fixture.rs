@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use aws_lambda_events::dynamodb::{Event, EventRecord};
-use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{EventShard, Generation, PatientId, PatientState, StoredEntry, StreamVersion, Timestamp};
 use event_log::{EventLog, EventTable, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
 };
-use projector::Projector;
+use projector::{Handled, Projector};
 use read_model::{Control, Progress};
 use testbed::{Queue, World, at};
 
@@ -42,7 +41,8 @@ pub(crate) fn batch(records: impl IntoIterator<Item = EventRecord>) -> Event {
 }
 
 /// The record at which the stream is to be taken up again, if any.
-pub(crate) fn failed(response: &DynamoDbEventResponse) -> Option<&str> {
+pub(crate) fn failed(handled: &Handled) -> Option<&str> {
+    let response = &handled.response;
     assert!(response.batch_item_failures.len() <= 1);
     response
         .batch_item_failures

@@ -40,8 +40,8 @@ async fn three_patients() -> World {
 async fn check(world: &World, batches: impl IntoIterator<Item = Vec<EventRecord>>) {
     let projector = projector(world);
     for records in batches {
-        let response = projector.handle(batch(records)).await.unwrap();
-        assert_eq!(failed(&response), None);
+        let handled = projector.handle(batch(records)).await.unwrap();
+        assert_eq!(failed(&handled), None);
     }
     for patient in ["p-1", "p-2", "p-3"] {
         world.assert_complete(LIVE, patient).await;
@@ -133,8 +133,8 @@ async fn the_last_record_alone_brings_the_whole_stream() {
     // More than one catch-up reads at once.
     world.patient("p-1", 600).await;
     let last = whole_stream(&world).pop().unwrap();
-    let response = projector(&world).handle(batch([last])).await.unwrap();
-    assert_eq!(failed(&response), None);
+    let handled = projector(&world).handle(batch([last])).await.unwrap();
+    assert_eq!(failed(&handled), None);
     world.assert_complete(LIVE, "p-1").await;
 }
 
@@ -150,8 +150,8 @@ async fn racing_projectors_come_to_the_fold() {
         let run = |stream: Vec<EventRecord>| async move {
             let projector = projector(world);
             for records in stream.chunks(2) {
-                let response = projector.handle(batch(records.to_vec())).await.unwrap();
-                assert_eq!(failed(&response), None);
+                let handled = projector.handle(batch(records.to_vec())).await.unwrap();
+                assert_eq!(failed(&handled), None);
             }
         };
         tokio::join!(run(one), run(other));
@@ -195,9 +195,9 @@ async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed(
         .collect();
     let projector = projector_on(&world, world.log.clone(), &faulty);
     assert_eq!(failed(&projector.handle(batch(without_p2)).await.unwrap()), None);
-    let response = projector.handle(batch(stream.clone())).await.unwrap();
+    let handled = projector.handle(batch(stream.clone())).await.unwrap();
     // Record 1 (of 0..) is p-2's registration: the first record of the patient that failed.
-    assert_eq!(failed(&response), stream[1].change.sequence_number.as_deref());
+    assert_eq!(failed(&handled), stream[1].change.sequence_number.as_deref());
     world.assert_complete(LIVE, "p-1").await;
     assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::EMPTY);
     check(&world, [stream[1..].to_vec()]).await;
@@ -240,8 +240,8 @@ async fn a_lost_acknowledgement_is_harmless() {
         ..Probe::new(&world)
     };
     let projector = projector_on(&world, world.log.clone(), &faulty);
-    let response = projector.handle(batch(stream.clone())).await.unwrap();
-    assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
+    let handled = projector.handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&handled), stream[0].change.sequence_number.as_deref());
     check(&world, [stream]).await;
 }
 
@@ -251,8 +251,8 @@ async fn an_unreadable_event_table_fails_only_those_with_a_gap() {
     let stream = whole_stream(&world);
     let projector = projector_on(&world, NoLog, world.store());
     // p-1's registration is missing.
-    let response = projector.handle(batch(stream[1..].to_vec())).await.unwrap();
-    assert_eq!(failed(&response), stream[3].change.sequence_number.as_deref());
+    let handled = projector.handle(batch(stream[1..].to_vec())).await.unwrap();
+    assert_eq!(failed(&handled), stream[3].change.sequence_number.as_deref());
     world.assert_complete(LIVE, "p-2").await;
     world.assert_complete(LIVE, "p-3").await;
 }
@@ -266,8 +266,8 @@ async fn check_poison(world: &World, version: u64, reason: &str) {
             .iter()
             .filter(|record| record.event_name == "INSERT")
             .cloned();
-        let response = projector.handle(batch(inserts)).await.unwrap();
-        assert_eq!(failed(&response), None);
+        let handled = projector.handle(batch(inserts)).await.unwrap();
+        assert_eq!(failed(&handled), None);
     }
     let state = world.assert_is_fold(LIVE, "p-1").await;
     let quarantine = state.quarantine.unwrap();
@@ -371,8 +371,8 @@ async fn a_removed_event_is_missed() {
         .into_iter()
         .filter(|r| !p1_5(r) || r.event_name == "REMOVE")
         .collect();
-    let response = projector(&world).handle(batch(stream)).await.unwrap();
-    assert_eq!(failed(&response), None);
+    let handled = projector(&world).handle(batch(stream)).await.unwrap();
+    assert_eq!(failed(&handled), None);
     let state = world.assert_is_fold(LIVE, "p-1").await;
     assert_eq!(state.applied, StreamVersion::new(4));
     assert_eq!(state.quarantine.unwrap().reason.code(), "missing_event");
@@ -389,8 +389,8 @@ async fn a_patient_is_not_marked_while_the_queue_cannot_be_told() {
         .await;
     world.queue.failures.store(1, std::sync::atomic::Ordering::SeqCst);
     let stream = whole_stream(&world);
-    let response = projector(&world).handle(batch(stream.clone())).await.unwrap();
-    assert_eq!(failed(&response), stream[0].change.sequence_number.as_deref());
+    let handled = projector(&world).handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&handled), stream[0].change.sequence_number.as_deref());
     assert_eq!(world.state(LIVE, "p-1").await.quarantine, None);
     check_poison(&world, 12, "invalid_envelope").await;
 }
@@ -480,8 +480,8 @@ async fn a_malformed_summary_is_made_anew_once_by_racing_projectors() {
     world.patient("p-1", 600).await;
     let last = whole_stream(&world).pop().unwrap();
     let deliver = || async {
-        let response = projector(&world).handle(batch([last.clone()])).await.unwrap();
-        assert_eq!(failed(&response), None);
+        let handled = projector(&world).handle(batch([last.clone()])).await.unwrap();
+        assert_eq!(failed(&handled), None);
     };
     deliver().await;
     world.edit_summary(LIVE, "p-1", "applied", None).await;
@@ -503,8 +503,8 @@ async fn changed_events_are_never_applied() {
         .filter(|record| record.event_name != "INSERT")
         .collect();
     assert_eq!(changes.len(), 2);
-    let response = projector(&world).handle(batch(changes)).await.unwrap();
-    assert_eq!(failed(&response), None);
+    let handled = projector(&world).handle(batch(changes)).await.unwrap();
+    assert_eq!(failed(&handled), None);
     assert_eq!(world.state(LIVE, "p-1").await, before);
     assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::new(6));
 }
@@ -521,8 +521,8 @@ async fn a_record_without_a_usable_key_is_reported() {
             .await;
     }
     let stream = whole_stream(&world);
-    let response = projector(&world).handle(batch(stream.clone())).await.unwrap();
-    assert_eq!(failed(&response), None);
+    let handled = projector(&world).handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&handled), None);
     let expected: Vec<_> = stream
         .iter()
         .map(|record| QuarantineNotice::Record {
@@ -550,11 +550,11 @@ async fn ten_thousand_records_take_few_calls() {
     let records: Vec<_> = serde_json::from_value(records.collect()).unwrap();
     assert_eq!(records.len(), 10_000);
     let probe = Probe::new(&world);
-    let response = projector_on(&world, NoLog, &probe)
+    let handled = projector_on(&world, NoLog, &probe)
         .handle(batch(records))
         .await
         .unwrap();
-    assert_eq!(failed(&response), None);
+    assert_eq!(failed(&handled), None);
     // 100 patients a read, 25 rows a write, one write a patient.
     let calls = [probe.state_reads, probe.row_puts, probe.state_puts].map(AtomicUsize::into_inner);
     assert_eq!(calls, [10, 360, 1_000]);
@@ -606,4 +606,46 @@ async fn the_first_generation_is_begun_once() {
     let (one, other) = tokio::join!(projection::current(&one), projection::current(&other));
     assert_eq!(one.unwrap(), other.unwrap());
     assert_eq!(world.control().await.active, LIVE);
+}
+
+#[tokio::test]
+async fn a_batch_is_reported_in_metrics_and_annotations() {
+    let world = three_patients().await;
+    let stream = whole_stream(&world);
+    let events = u64::try_from(stream.len()).unwrap();
+    let mut modified = stream[0].clone();
+    modified.event_name = "MODIFY".to_owned();
+    let records = stream.iter().cloned().chain([modified]);
+
+    let first = projector(&world).handle(batch(records)).await.unwrap().summary;
+    assert_eq!((first.applied, first.violations, first.failed), (events, 1, 0));
+    // The testbed's clock tells the projector this time, and what each event is recorded at.
+    let newest = stream.iter().filter_map(|record| {
+        let item = record.change.new_image.clone();
+        let event = event_log::item::stream_entry(item)?.event.ok()?;
+        Some(event.recorded_at)
+    });
+    let lag = at(1_000).millis_since(newest.max().unwrap());
+    assert_eq!(first.lag_millis, Some(u64::try_from(lag).unwrap()));
+
+    let again = projector(&world).handle(batch(stream)).await.unwrap().summary;
+    assert_eq!((again.applied, again.violations, again.lag_millis), (0, 0, None));
+
+    let names = |report: &runtime::Report| -> Vec<_> {
+        report
+            .metrics
+            .iter()
+            .map(|metric| (metric.name, metric.value))
+            .collect()
+    };
+    let metrics = names(&first.report());
+    assert!(metrics.contains(&("EventsApplied", events)), "{metrics:?}");
+    assert!(metrics.contains(&("IntegrityViolations", 1)), "{metrics:?}");
+    // An alarm needs to see that there is none.
+    let metrics = names(&again.report());
+    assert!(metrics.contains(&("IntegrityViolations", 0)), "{metrics:?}");
+    assert!(
+        !metrics.iter().any(|(name, _)| *name == "ProjectionLag"),
+        "{metrics:?}"
+    );
 }

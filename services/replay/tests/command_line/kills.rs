@@ -71,7 +71,7 @@ impl Live<'_> {
             let Some(last) = records.last() else { continue };
             position = Some(last["dynamodb"]["SequenceNumber"].as_str().unwrap().to_owned());
             let event = serde_json::from_value(serde_json::json!({ "Records": records })).unwrap();
-            let response = projector.handle(event).await.unwrap();
+            let response = projector.handle(event).await.unwrap().response;
             assert!(response.batch_item_failures.is_empty());
         }
     }

@@ -245,7 +245,7 @@ pub(crate) async fn deliver(world: &World, position: &mut Option<String>) {
     let Some(last) = records.last() else { return };
     let last = last["dynamodb"]["SequenceNumber"].as_str().unwrap().to_owned();
     let event = serde_json::from_value(serde_json::json!({ "Records": records })).unwrap();
-    let response = projector(world).handle(event).await.unwrap();
+    let response = projector(world).handle(event).await.unwrap().response;
     assert!(response.batch_item_failures.is_empty());
     *position = Some(last);
 }

@@ -204,7 +204,7 @@ impl Run {
             let result = self.system.projector.handle(event).await;
             let stored = self.look().await?;
             let response = match result {
-                Ok(response) => response,
+                Ok(handled) => handled.response,
                 Err(error) => {
                     self.note_failure("the projector", &error);
                     continue;
