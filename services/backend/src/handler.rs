@@ -10,6 +10,7 @@ use runtime::telemetry::chain;
 use serde::de::DeserializeOwned;
 
 use crate::cursor::{BoundQuery, PinnedRow};
+use crate::page::{self, File};
 use crate::parameters::{
     CheckinsParameters, MIN_VERSION, Parameters, PatientParameters, PatientsParameters, Sort,
 };
@@ -38,7 +39,7 @@ impl<S: ReadModelStore> Backend<S> {
         let answer = self.answer(route.as_ref(), request).await;
         let problem = answer.as_ref().err();
         let response = match &answer {
-            Ok(body) => response::representation(body, request),
+            Ok(file) => response::representation(file, request),
             Err(problem) => response::problem(problem),
         };
         let method = request.http_method.as_str();
@@ -55,25 +56,24 @@ impl<S: ReadModelStore> Backend<S> {
         response
     }
 
-    async fn answer(
-        &self,
-        route: Option<&Route>,
-        request: &ApiGatewayProxyRequest,
-    ) -> Result<String, Problem> {
+    async fn answer(&self, route: Option<&Route>, request: &ApiGatewayProxyRequest) -> Result<File, Problem> {
         let route = route.ok_or(Problem::UnknownRoute)?;
         if request.http_method != Method::GET {
             return Err(Problem::MethodNotAllowed);
         }
         let parameters = Parameters::of(request);
-        match route {
-            Route::Patients => self.patients(parameters.patients()?).await,
-            Route::Patient(id) => self.patient(&known_form(id)?, parameters.patient()?).await,
-            Route::Checkins(id) => self.checkins(&known_form(id)?, parameters.checkins()?).await,
+        let body = match route {
+            Route::Page => return Ok(page::page_file(request)),
+            Route::Asset(asset) => return Ok(page::asset_file(asset)),
+            Route::Patients => self.patients(parameters.patients()?).await?,
+            Route::Patient(id) => self.patient(&known_form(id)?, parameters.patient()?).await?,
+            Route::Checkins(id) => self.checkins(&known_form(id)?, parameters.checkins()?).await?,
             Route::Health => {
                 parameters.none()?;
-                self.health().await
+                self.health().await?
             }
-        }
+        };
+        Ok(File::json(body))
     }
 
     async fn patients(&self, asked: PatientsParameters) -> Result<String, Problem> {

@@ -5,6 +5,7 @@
 //! | `GET /patients?limit&cursor&sort=id\|recent` | patients, page by page |
 //! | `GET /patients/{id}?minVersion` | one of them |
 //! | `GET /patients/{id}/checkins?limit&cursor&from&to&order=desc\|asc&minVersion` | a patient's check-ins, page by page |
+//! | `GET /` | a page for people |
 //! | `GET /health` | that the read model can be read, and how far it has come |
 //!
 //! Deliberately absent: any way to write, and any way to reach the events. The crate links neither, and its role
@@ -14,6 +15,7 @@ mod config;
 mod cursor;
 mod etag;
 mod handler;
+mod page;
 mod parameters;
 mod problem;
 mod representation;

@@ -2,34 +2,35 @@
 
 use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayProxyResponse};
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, StatusCode};
 
 use crate::etag;
+use crate::page::File;
 use crate::problem::Problem;
 
-/// Whoever asked may keep the representation, nobody in between may, and each use is checked by its entity tag.
-const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 /// One second: by then an event that was just appended is commonly applied, and a throttled table is not any more.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// The representation, or `304 Not Modified` if the client has it.
-pub(crate) fn representation(body: &str, request: &ApiGatewayProxyRequest) -> ApiGatewayProxyResponse {
-    let etag = etag::of(body);
+pub(crate) fn representation(file: &File, request: &ApiGatewayProxyRequest) -> ApiGatewayProxyResponse {
+    let etag = etag::of(&file.body);
     let known = header_lines(request, &IF_NONE_MATCH)
         .filter_map(|line| line.to_str().ok())
         .any(|line| etag::is_named(&etag, line));
-    let mut headers = HeaderMap::from_iter([(CACHE_CONTROL, REVALIDATED)]);
+    let mut headers = HeaderMap::from_iter([(CACHE_CONTROL, file.cache_control.clone())]);
     // It is made of characters that a header can have.
     headers.extend(HeaderValue::try_from(etag).ok().map(|etag| (ETAG, etag)));
     if known {
         return response(StatusCode::NOT_MODIFIED, headers, None);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response(StatusCode::OK, headers, Some(body))
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.media_type));
+    let policy = file.content_security_policy.map(HeaderValue::from_static);
+    headers.extend(policy.map(|policy| (CONTENT_SECURITY_POLICY, policy)));
+    response(StatusCode::OK, headers, Some(&file.body))
 }
 
 /// Why there is none.

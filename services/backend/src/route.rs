@@ -2,6 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::page::{self, Asset};
+
 /// A resource, by the path that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -13,6 +15,10 @@ pub(crate) enum Route {
     Checkins(String),
     /// `/health`
     Health,
+    /// `/`
+    Page,
+    /// `/assets/{version}/{name}`
+    Asset(&'static Asset),
 }
 
 impl Route {
@@ -31,6 +37,8 @@ impl Route {
             ["patients", id] if !id.is_empty() => Some(Route::Patient(id.to_owned())),
             ["patients", id, "checkins"] if !id.is_empty() => Some(Route::Checkins(id.to_owned())),
             ["health"] => Some(Route::Health),
+            [""] => Some(Route::Page),
+            ["assets", version, name] => page::asset(version, name).map(Route::Asset),
             _ => None,
         }
     }
@@ -42,6 +50,8 @@ impl Route {
             Route::Patient(_) => "/patients/{id}",
             Route::Checkins(_) => "/patients/{id}/checkins",
             Route::Health => "/health",
+            Route::Page => "/",
+            Route::Asset(_) => "/assets/{version}/{name}",
         }
     }
 }
@@ -59,6 +69,7 @@ mod tests {
     fn a_path_names_a_resource_in_one_spelling() {
         check("/patients", Some(&Route::Patients));
         check("/health", Some(&Route::Health));
+        check("/", Some(&Route::Page));
         check("/patients/p-001", Some(&Route::Patient("p-001".to_owned())));
         check(
             "/patients/p-001/checkins",
@@ -66,7 +77,6 @@ mod tests {
         );
         for path in [
             "",
-            "/",
             "//",
             "patients",
             "/patients/",

@@ -650,7 +650,8 @@ async fn bad_paths_and_methods_are_refused() {
     let long_decoded = format!("/patients/{}/checkins", "%F0%9F%98%80".repeat(900));
     for (path, code) in [
         ("", "unknown-route"),
-        ("/", "unknown-route"),
+        ("/assets", "unknown-route"),
+        ("/assets/other/app.js", "unknown-route"),
         ("/patients/", "unknown-route"),
         ("/patients/p-1/", "unknown-route"),
         ("/patients//checkins", "unknown-route"),

@@ -2,7 +2,8 @@
 //! integration (<https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html>).
 //!
 //! Deliberately absent: the routes. Every request goes to the function, which knows them. On AWS the gateway knows
-//! them too, and what it refuses by itself is refused in the same way by the function.
+//! them too, and what it refuses by itself is refused in the same way by the function. The one exception is
+//! `/pipeline`, which is not of the API: every answer says by a link that it is there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LINK, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::function::{Function, Invoke, InvokeError};
+use crate::pipeline::Pipeline;
 use crate::request_ids::RequestIds;
 use crate::runtime_api::MAX_PAYLOAD_BYTES;
 use crate::stopping::Stopping;
@@ -34,20 +37,30 @@ const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 /// How large the body of a request can be, in bytes: the event around it has to fit into an invocation too.
 const MAX_BODY_BYTES: usize = MAX_PAYLOAD_BYTES - 64 * 1024;
 
-/// Serves `function` on `listener` until it is told to stop; requests that were begun are answered.
+/// Where the pipeline can be watched…
+const PIPELINE: &str = "/pipeline";
+/// …and the link to it (RFC 8631).
+const PIPELINE_LINK: HeaderValue = HeaderValue::from_static("</pipeline>; rel=\"status\"");
+
+/// Serves `function`, and the pipeline, on `listener` until it is told to stop; requests that were begun are answered.
 pub(crate) async fn run(
     listener: TcpListener,
     function: Arc<Function>,
+    pipeline: Pipeline,
     clock: Clock,
     mut stopping: Stopping,
 ) {
     let request_ids = RequestIds::new("request", clock());
     let gateway = Arc::new(Gateway {
         function,
+        pipeline,
         clock,
         request_ids,
     });
-    let routes = Router::new().fallback(handle).with_state(gateway);
+    let routes = Router::new()
+        .route(PIPELINE, get(watch))
+        .fallback(handle)
+        .with_state(gateway);
     let stop = async move { stopping.wait().await };
     // It does not fail once it listens.
     let _ = axum::serve(listener, routes).with_graceful_shutdown(stop).await;
@@ -55,8 +68,22 @@ pub(crate) async fn run(
 
 struct Gateway {
     function: Arc<Function>,
+    pipeline: Pipeline,
     clock: Clock,
     request_ids: RequestIds,
+}
+
+async fn watch(State(gateway): State<Arc<Gateway>>) -> Response {
+    match gateway.pipeline.watched().await {
+        Ok(watched) => {
+            let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+            (headers, watched).into_response()
+        }
+        Err(error) => {
+            tracing::warn!(error = %runtime::telemetry::chain(&error), "the pipeline cannot be watched");
+            plain(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+        }
+    }
 }
 
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -243,6 +270,7 @@ fn response(answer: &[u8]) -> Result<Response, runtime::BoxError> {
     for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
         headers.remove(name);
     }
+    headers.append(LINK, PIPELINE_LINK);
     Ok(response)
 }
 
@@ -331,7 +359,8 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
             .collect();
         headers.sort_unstable();
-        assert_eq!(headers, [("etag", "\"1\""), ("x", "1"), ("x", "2")]);
+        let pipeline = ("link", "</pipeline>; rel=\"status\"");
+        assert_eq!(headers, [("etag", "\"1\""), pipeline, ("x", "1"), ("x", "2")]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! (`sqs_endpoint`), Lambda (`function`, `runtime_api`), the event source mapping (`event_source_mapping`),
 //! EventBridge (`schedule`) and API Gateway (`gateway`). The functions are the real ones, each in a process of its
 //! own, so that it can be killed as on AWS; `local` runs itself again in their roles ([`run_service`]).
-//! `system` puts it all together.
+//! What happens on the way from an event to its view can be watched
+//! (`pipeline`). `system` puts it all together.
 
 mod data_folder;
 mod event_source_mapping;
@@ -12,7 +13,9 @@ mod function;
 mod gateway;
 mod local_table;
 mod options;
+mod pipeline;
 mod queues;
+mod recent_events;
 mod request_ids;
 mod runtime_api;
 mod schedule;

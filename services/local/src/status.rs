@@ -1,7 +1,8 @@
-//! The status line.
+//! How the system is doing, and the line that says so.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ListingShard;
@@ -18,23 +19,23 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// …and how often it is printed, if it changed, elsewhere.
 const PRINT: Duration = Duration::from_secs(5);
 /// Counting may take one part in this many of the time, so that it never slows down what it watches.
-const SHARE: u32 = 20;
+pub(crate) const SHARE: u32 = 20;
 /// How many patients are read at a time.
 const PAGE: u16 = 500;
 
 /// How the system is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Status {
+pub(crate) struct Status {
     /// Events in the event table.
-    events: u64,
+    pub(crate) events: u64,
     /// Events that queries see: the sum of the applied versions.
-    applied: u64,
+    pub(crate) applied: u64,
     /// At most how old the oldest stream record is that the projector has not done yet.
-    lag: Duration,
+    pub(crate) lag: Duration,
     /// Patients whose next event can't be applied.
-    quarantined: u64,
+    pub(crate) quarantined: u64,
     /// How often an event was modified or removed: integrity violations.
-    violations: u64,
+    pub(crate) violations: u64,
 }
 
 impl fmt::Display for Status {
@@ -63,7 +64,7 @@ impl fmt::Display for Status {
 
 /// Why there are no numbers: shown in their place, so that old ones are not taken for new.
 #[derive(Debug, thiserror::Error)]
-enum NoStatus {
+pub(crate) enum NoStatus {
     /// Look at the read model: queries can't be answered either.
     #[error("read model unreadable")]
     ReadModel(#[from] ReadModelUnavailable),
@@ -80,7 +81,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    async fn status(&self) -> Result<Status, NoStatus> {
+    /// Counts.
+    ///
+    /// # Errors
+    /// [`NoStatus`]
+    pub(crate) async fn status(&self) -> Result<Status, NoStatus> {
         let (applied, quarantined) = self.patients().await?;
         // Counted last, so that no more events are applied than there are.
         let counter = self.events.clone();
@@ -125,7 +130,7 @@ impl Sources {
 }
 
 /// Shows the status until it is time to stop.
-pub(crate) async fn run(sources: Sources, mut stopping: Stopping) {
+pub(crate) async fn run(sources: Arc<Sources>, mut stopping: Stopping) {
     let mut out = std::io::stdout();
     let in_place = out.is_terminal();
     let interval = if in_place { REFRESH } else { PRINT };

@@ -23,10 +23,12 @@ use crate::event_source_mapping::{Checkpoints, EventSourceMapping, Progress, Set
 use crate::function::{Function, FunctionDefinition, Invoke};
 use crate::local_table::LocalTable;
 use crate::options::{Options, Service};
+use crate::pipeline::{Pipeline, SetUp};
 use crate::queues::Queues;
+use crate::recent_events::RecentEvents;
 use crate::schedule::Rule;
 use crate::sqs_endpoint::SqsEndpoint;
-use crate::status;
+use crate::status::{self, Sources};
 use crate::stopping::Stopping;
 use crate::{gateway, schedule};
 
@@ -130,6 +132,7 @@ struct System {
     backend: Arc<Function>,
     reconciler: Arc<Function>,
     progress: watch::Receiver<Progress>,
+    sources: Arc<Sources>,
     sqs: SqsEndpoint,
     dynamodb: EmbeddedDynamoDb,
     folder: DataFolder,
@@ -235,20 +238,33 @@ impl System {
             vec![read_model_table()],
         );
 
+        let recent = RecentEvents::default();
         let mapping = EventSourceMapping {
             stream: Stream::open(dynamodb.database()).map_err(no_answer)?,
             function: projector.clone(),
             checkpoints: Checkpoints::new(table),
             queues,
             failure_queue: STREAM_FAILURE_QUEUE,
+            recent: recent.clone(),
             settings: Settings::default(),
             clock,
         };
         let (report, progress) = watch::channel(Progress::default());
+        let sources = Arc::new(Sources {
+            events: dynamodb.event_counter(),
+            read_model: ReadModelTable::new(dynamodb.client(), READ_MODEL_TABLE),
+            mapping: progress.clone(),
+        });
+        let set_up = SetUp {
+            every_millis: options.every.millis(),
+            patients_per_tick: options.checkins_per_tick,
+            dynamodb: dynamodb.endpoint_url(),
+        };
+        let pipeline = Pipeline::new(set_up, sources.clone(), recent);
         let tasks = Tasks {
             mapping: Some(Task::spawn(|stopping| mapping.run(report, stopping))),
             gateway: Some(Task::spawn(|stopping| {
-                gateway::run(listener, backend.clone(), clock, stopping)
+                gateway::run(listener, backend.clone(), pipeline, clock, stopping)
             })),
             ..Tasks::default()
         };
@@ -260,6 +276,7 @@ impl System {
             backend,
             reconciler,
             progress,
+            sources,
             sqs,
             dynamodb,
             folder,
@@ -305,6 +322,7 @@ impl System {
             ""
         };
         let mut out = std::io::stdout().lock();
+        writeln!(out, "page      http://{}/", self.api_address)?;
         writeln!(out, "patients  http://{}/patients", self.api_address)?;
         writeln!(out, "dynamodb  {}", self.dynamodb.endpoint_url())?;
         writeln!(out, "sqs       {}", self.sqs.endpoint_url())?;
@@ -324,11 +342,7 @@ impl System {
         };
         self.tasks.check_ins = begin(&self.checkin, "checkin-tick", options.every);
         self.tasks.reconciles = begin(&self.reconciler, "reconcile-tick", options.reconcile_every);
-        let sources = status::Sources {
-            events: self.dynamodb.event_counter(),
-            read_model: ReadModelTable::new(self.dynamodb.client(), READ_MODEL_TABLE),
-            mapping: self.progress.clone(),
-        };
+        let sources = self.sources.clone();
         self.tasks.status = Some(Task::spawn(|stopping| status::run(sources, stopping)));
     }
 

@@ -24,6 +24,7 @@ use self::backlog::{Backlog, Discarded, Next};
 use self::response::Outcome;
 use crate::function::{Invoke, InvokeError};
 use crate::queues::Queues;
+use crate::recent_events::RecentEvents;
 use crate::runtime_api::MAX_PAYLOAD_BYTES;
 use crate::stopping::Stopping;
 use embedded::stream::{MAX_READ, SequenceNumber, Stream, StreamRecord};
@@ -96,6 +97,8 @@ pub(crate) struct EventSourceMapping<F> {
     pub(crate) queues: Queues,
     /// …and the name of the queue for it.
     pub(crate) failure_queue: &'static str,
+    /// Who is told what was read and what is done.
+    pub(crate) recent: RecentEvents,
     /// How.
     pub(crate) settings: Settings,
     /// The time.
@@ -156,6 +159,7 @@ impl<F: Invoke> Delivery<F> {
         let EventSourceMapping {
             function,
             settings,
+            recent,
             clock,
             ..
         } = &self.mapping;
@@ -179,6 +183,7 @@ impl<F: Invoke> Delivery<F> {
                 if outcome != Outcome::Succeeded {
                     tracing::warn!(?outcome, records = records.len(), "batch failed");
                 }
+                recent.done(outcome.done_of(records), clock());
                 self.backlog.settle(outcome, settings)
             }
             Next::Discard(discarded) => {
@@ -247,6 +252,7 @@ impl<F: Invoke> Delivery<F> {
                 break;
             }
         }
+        self.mapping.recent.read(&batch);
         self.backlog.add(batch);
         Ok(Duration::ZERO)
     }
@@ -429,6 +435,7 @@ mod tests {
                 checkpoints: Checkpoints::new(self.table.clone()),
                 queues: self.queues.clone(),
                 failure_queue: QUEUE,
+                recent: RecentEvents::default(),
                 settings,
                 clock: system_clock,
             };

@@ -56,6 +56,15 @@ impl Outcome {
         }
         lowest.map_or(Outcome::Succeeded, Outcome::FailedFrom)
     }
+
+    /// The part of the batch that was done.
+    pub(crate) fn done_of(self, batch: &[StreamRecord]) -> &[StreamRecord] {
+        match self {
+            Outcome::Succeeded => batch,
+            Outcome::FailedFrom(position) => batch.get(..position).unwrap_or_default(),
+            Outcome::Failed => &[],
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +83,14 @@ mod tests {
                 json: String::new(),
             })
             .into();
-        assert_eq!(Outcome::of(response.as_bytes(), &batch), expected, "{response}");
+        let outcome = Outcome::of(response.as_bytes(), &batch);
+        assert_eq!(outcome, expected, "{response}");
+        let done = match expected {
+            Outcome::Succeeded => 3,
+            Outcome::FailedFrom(position) => position,
+            Outcome::Failed => 0,
+        };
+        assert_eq!(outcome.done_of(&batch), &batch[..done]);
     }
 
     #[test]

@@ -18,3 +18,4 @@ mod repair;
 mod start_and_end;
 mod system;
 mod tampering;
+mod watching;

@@ -8,7 +8,7 @@ use crate::http;
 use crate::system::{System, wait_until};
 
 /// Appends an event to a patient's stream whose body nobody can read. Gives its version.
-fn append_poison(system: &System, patient: &str) -> u64 {
+pub(crate) fn append_poison(system: &System, patient: &str) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

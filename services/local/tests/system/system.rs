@@ -65,6 +65,7 @@ impl System {
                 }
             }
         };
+        introduced("page");
         let patients = introduced("patients");
         let api = patients
             .strip_prefix("http://")

@@ -1,0 +1,222 @@
+// The list of patients, and how the page behaves as a whole.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { System, closed, endAll, fits, ids, numbered, roster, rows, until, violations, visit } from "./system.js";
+
+/** Kilobytes of all that the first load takes, compressed. */
+const FIRST_LOAD = 60;
+
+const MARKUP = '<img src=x onerror="document.title=1">';
+const LONG = "Maximiliana-Theodora von und zu Hohenmusterstein-Beispielhausen ".repeat(3).trim();
+
+let system;
+/** Of 253 patients. */
+let crowd;
+
+before(async () => {
+  system = await System.start("--every", "24h");
+  const others = [{ id: "x-1", name: MARKUP }, { id: "x-2", name: LONG }, { id: "q-1", name: "Quentin Quarantine" }];
+  crowd = await System.start("--every", "24h", "--roster", roster([...numbered(250), ...others]));
+  await crowd.poison("q-1");
+  await crowd.until("patients/q-1", (patient) => patient.quarantinedSince);
+});
+after(endAll);
+
+async function listed(url, options) {
+  const page = await visit(url, options);
+  await rows(page).first().waitFor();
+  return page;
+}
+
+const found = (page) => page.locator("#found").textContent();
+
+test("everybody is listed from the first moment, as not checked in yet", async () => {
+  const page = await listed(system.url);
+  assert.equal(await page.title(), "Patient check-ins");
+  assert.equal(await rows(page).count(), 50);
+  assert.match(await rows(page).first().innerText(), /Ada Example\s+p-001\s+0\s+Not yet/);
+  assert.match(await page.locator("#figures").innerText(), /Patients\s+50\s+Checked in today\s+0\s+Not checked in yet\s+50/);
+  assert.equal(await page.locator("#patients").getAttribute("aria-busy"), "false");
+  assert.equal(await page.locator("#more").isVisible(), false);
+  await closed(page);
+});
+
+test("the first load is small, and is complete once the data are there", async () => {
+  const bodies = [];
+  const page = await visit("about:blank");
+  page.on("response", (response) => bodies.push(response.body().then((body) => [response.url(), response.headers(), body])));
+  await page.goto(system.url);
+  await rows(page).first().waitFor();
+  const data = page.asked.filter((url) => url.includes("/patients?"));
+  assert.equal(data.length, 1, "one request for data, before the page can be used");
+  await page.fill("#search", "ada");
+  await until("it was found", async () => (await rows(page).count()) === 1);
+  const loaded = await Promise.all(bodies);
+  const sizes = loaded.map(([url, , body]) => [new URL(url).pathname, gzipSync(body).length]);
+  const total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  console.log(`first load, gzip: ${total} bytes in ${sizes.length} files`);
+  assert.ok(total < FIRST_LOAD * 1024, JSON.stringify(sizes));
+  for (const [url, headers] of loaded.filter(([url]) => url.includes("/assets/"))) {
+    assert.match(headers["cache-control"], /immutable/, url);
+  }
+  await page.context().close();
+});
+
+test("a search finds by name and id, without the marks", async () => {
+  const page = await listed(system.url);
+  const check = async (query, expected, said) => {
+    await page.fill("#search", query);
+    await until(`${query} is found`, async () => (await found(page)) === said);
+    assert.deepEqual(await ids(page), expected);
+  };
+  await check("jaroslaw", ["p-010"], "1 found, of 50 patients");
+  await check("P-00", ["p-001", "p-002", "p-003", "p-004", "p-005", "p-006", "p-007", "p-008", "p-009"], "9 found, of 50 patients");
+  await check("nobody", [], "0 found, of 50 patients");
+  assert.match(await page.locator("#nobody").innerText(), /Nobody’s name or id has “nobody” in it\s+All patients were searched/);
+  await page.fill("#search", "");
+  await until("all are back", async () => (await rows(page).count()) === 50);
+  await closed(page);
+});
+
+test("what has not changed costs a 304", async () => {
+  const page = await listed(system.url);
+  const answers = () => page.statuses.filter(([, url]) => url.includes("/patients?")).map(([status]) => status);
+  await until("it was asked again", () => answers().length >= 3);
+  assert.deepEqual(answers().slice(0, 3), [200, 304, 304]);
+  assert.equal(await page.locator("#state-text").textContent(), "Live");
+  await closed(page);
+});
+
+test("a hidden page does not ask", async () => {
+  const page = await listed(system.url);
+  const isHidden = (hidden) =>
+    page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+  await isHidden(true);
+  const before = page.asked.length;
+  // Longer than the time between two refreshes: what is to be shown is that nothing happens.
+  await new Promise((resolve) => setTimeout(resolve, 7_000));
+  assert.equal(page.asked.length, before);
+  await isHidden(false);
+  await until("it asks at once", () => page.asked.length > before);
+  await closed(page);
+});
+
+test("more are loaded when they are asked for, in either order, each once", async () => {
+  const page = await listed(crowd.url);
+  const data = () => page.asked.filter((url) => url.includes("/patients?")).length;
+  assert.equal(await rows(page).count(), 100);
+  assert.match(await page.locator("#figures").innerText(), /Patients\s+100\+/);
+  assert.match(await page.locator("#extent").textContent(), /100 shown; there are more/);
+  assert.equal(data(), 1);
+  await page.check("#order-id", { force: true });
+  await until("by id", async () => (await ids(page))[0] === "n-0001");
+  assert.deepEqual(await ids(page), numbered(100).map(({ id }) => id));
+  for (const count of [200, 253]) {
+    await page.click("#more");
+    await until(`${count} are shown`, async () => (await rows(page).count()) === count);
+  }
+  assert.equal(new Set(await ids(page)).size, 253);
+  assert.equal(await page.locator("#more").isVisible(), false);
+  assert.match(await page.locator("#figures").innerText(), /Patients\s+253\s/);
+  await closed(page);
+});
+
+test("a search looks through those that were not loaded yet, and says so", async () => {
+  const page = await listed(crowd.url);
+  await page.fill("#search", "number 0001");
+  await until("all were searched", async () => (await found(page)) === "1 found, of 253 patients");
+  assert.deepEqual(await ids(page), ["n-0001"]);
+  await closed(page);
+});
+
+test("a name is text, whatever is in it", async () => {
+  const page = await listed(crowd.url);
+  await page.fill("#search", "onerror");
+  await until("it is found", async () => (await ids(page)).join() === "x-1");
+  assert.equal(await rows(page).locator("a").innerText(), MARKUP);
+  await rows(page).locator("a").click();
+  await page.getByRole("heading", { level: 1, name: MARKUP }).waitFor();
+  assert.equal(await page.locator("main img").count(), 0);
+  assert.equal(await page.title(), "x-1 · Patient check-ins");
+  await closed(page);
+});
+
+test("a quarantined patient is shown as such, and why is explained", async () => {
+  const page = await listed(crowd.url);
+  await page.fill("#search", "quentin");
+  await until("it is found", async () => (await ids(page)).join() === "q-1");
+  assert.match(await rows(page).innerText(), /Quarantined/);
+  assert.ok(await page.locator("#quarantine-explained").isVisible());
+  assert.match(await page.locator("#figures").innerText(), /Quarantined\s+1/);
+  await rows(page).locator("a").click();
+  await page.getByText(/the next event of this patient can’t be applied/).waitFor();
+  assert.match(await page.locator("#patient").innerText(), /as of version 1; later check-ins wait/);
+  assert.deepEqual(await violations(page), []);
+  await closed(page);
+});
+
+test("it can be used by keyboard alone", async () => {
+  const page = await listed(system.url);
+  const press = (...keys) => keys.reduce((before, key) => before.then(() => page.keyboard.press(key)), Promise.resolve());
+  const focused = () => page.evaluate(() => document.activeElement.textContent.trim() || document.activeElement.id);
+  await press("Tab");
+  assert.equal(await focused(), "Skip to the content");
+  await press("Enter");
+  assert.equal(await focused(), "Patients");
+  const reached = async (name) => {
+    for (let tabs = 0; tabs < 40 && (await focused()) !== name; tabs += 1) await press("Tab");
+    assert.equal(await focused(), name);
+  };
+  await reached("search");
+  await page.keyboard.type("p-00");
+  await until("they are found", async () => (await rows(page).count()) === 9);
+  await reached("order-recent");
+  await press("ArrowRight");
+  assert.ok(await page.locator("#order-id").isChecked());
+  await reached("Björn Exempel");
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement, "::after").outlineStyle);
+  assert.equal(outline, "solid", "one sees where one is");
+  await press("Enter");
+  await page.getByRole("heading", { level: 1, name: "Björn Exempel" }).waitFor();
+  await until("the heading has the focus", async () => (await focused()) === "Björn Exempel");
+  await page.goBack();
+  await until("the link has the focus again", async () => (await focused()) === "Björn Exempel");
+  assert.equal(await page.locator("#list").isVisible(), true);
+  assert.equal(await rows(page).count(), 9, "the search is still there");
+  await closed(page);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`no accessibility rule is broken in the list, ${colorScheme}`, async () => {
+    for (const url of [system.url, crowd.url]) {
+      const page = await listed(url, { colorScheme });
+      await page.locator("#pipeline").waitFor();
+      assert.deepEqual(await violations(page), []);
+      await page.fill("#search", "q");
+      await until("it was searched", async () => (await found(page)).includes("found"));
+      assert.deepEqual(await violations(page), []);
+      await closed(page);
+    }
+  });
+}
+
+for (const width of [320, 390, 760, 1000]) {
+  test(`nothing is wider than a screen of ${width} pixels`, async () => {
+    const page = await listed(crowd.url, { viewport: { width, height: 800 } });
+    await page.fill("#search", "x-2");
+    await until("the long name is found", async () => (await ids(page)).join() === "x-2");
+    await page.locator("#pipeline summary").waitFor();
+    await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+    assert.ok(await fits(page), "the list");
+    await rows(page).locator("a").click();
+    await page.getByRole("heading", { level: 1, name: LONG }).waitFor();
+    assert.ok(await fits(page), "the patient");
+    await closed(page);
+  });
+}
