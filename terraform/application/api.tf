@@ -59,55 +59,66 @@ locals {
     }
   })
 
-  # What API Gateway answers by itself. The words are constant: what was wrong with a request could quote a patient.
+  # What API Gateway answers by itself, in the contract's types. The words are constant: what was wrong with a request
+  # could quote a patient.
   problems = {
-    ACCESS_DENIED                  = { status = 403, type = "forbidden", title = "The request is not allowed" }
-    API_CONFIGURATION_ERROR        = { status = 500, type = "internal", title = "The request could not be answered" }
-    AUTHORIZER_CONFIGURATION_ERROR = { status = 500, type = "internal", title = "The request could not be answered" }
-    AUTHORIZER_FAILURE             = { status = 500, type = "internal", title = "The request could not be answered" }
-    BAD_REQUEST_BODY               = { status = 400, type = "invalid-request", title = "The request is malformed" }
-    BAD_REQUEST_PARAMETERS         = { status = 400, type = "invalid-request", title = "The request is malformed" }
-    DEFAULT_4XX                    = { status = null, type = "invalid-request", title = "The request can't be answered" }
-    DEFAULT_5XX                    = { status = null, type = "internal", title = "The request could not be answered" }
-    EXPIRED_TOKEN                  = { status = 403, type = "forbidden", title = "The signature has expired" }
-    INTEGRATION_FAILURE            = { status = 502, type = "internal", title = "The request could not be answered" }
-    INTEGRATION_TIMEOUT            = { status = 504, type = "timeout", title = "The request took too long" }
-    INVALID_SIGNATURE              = { status = 403, type = "forbidden", title = "The signature is not valid" }
-    MISSING_AUTHENTICATION_TOKEN   = { status = 403, type = "forbidden", title = "The request is not signed" }
-    REQUEST_TOO_LARGE              = { status = 413, type = "too-large", title = "The request is too large" }
-    RESOURCE_NOT_FOUND             = { status = 404, type = "unknown-route", title = "There is nothing at this path" }
-    THROTTLED                      = { status = 429, type = "too-many-requests", title = "There are too many requests" }
-    UNAUTHORIZED                   = { status = 401, type = "forbidden", title = "The request is not allowed" }
-    UNSUPPORTED_MEDIA_TYPE         = { status = 415, type = "invalid-request", title = "The request is malformed" }
-    WAF_FILTERED                   = { status = 403, type = "forbidden", title = "The request is not allowed" }
+    forbidden         = { status = 403, title = "The request is not allowed", detail = "Access to this API is restricted." }
+    internal          = { status = 500, title = "Something went wrong", detail = "Ask again later." }
+    invalid-parameter = { status = 400, title = "A query parameter is invalid", detail = "The request is malformed." }
+    request-too-large = { status = 413, title = "The request is too large", detail = "Ask with a shorter one." }
+    throttled         = { status = 429, title = "Too many requests", detail = "Ask again later, and less often." }
+    timeout           = { status = 504, title = "There was no answer in time", detail = "Ask again later." }
+    unknown-route     = { status = 404, title = "There is nothing at this path", detail = "The document at openapi.json has all paths." }
+  }
+
+  # By the kinds that there are of them
+  # (https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html).
+  problem_types = {
+    ACCESS_DENIED                  = "forbidden"
+    API_CONFIGURATION_ERROR        = "internal"
+    AUTHORIZER_CONFIGURATION_ERROR = "internal"
+    AUTHORIZER_FAILURE             = "internal"
+    BAD_REQUEST_BODY               = "invalid-parameter"
+    BAD_REQUEST_PARAMETERS         = "invalid-parameter"
+    DEFAULT_4XX                    = "invalid-parameter"
+    DEFAULT_5XX                    = "internal"
+    EXPIRED_TOKEN                  = "forbidden"
+    INTEGRATION_FAILURE            = "internal"
+    INTEGRATION_TIMEOUT            = "timeout"
+    INVALID_API_KEY                = "forbidden"
+    INVALID_SIGNATURE              = "forbidden"
+    MISSING_AUTHENTICATION_TOKEN   = "forbidden"
+    QUOTA_EXCEEDED                 = "throttled"
+    REQUEST_TOO_LARGE              = "request-too-large"
+    RESOURCE_NOT_FOUND             = "unknown-route"
+    THROTTLED                      = "throttled"
+    UNAUTHORIZED                   = "forbidden"
+    UNSUPPORTED_MEDIA_TYPE         = "invalid-parameter"
+    WAF_FILTERED                   = "forbidden"
   }
 
   problem_headers = merge(
     {
       "Cache-Control"             = "'no-store'"
       "Content-Type"              = "'application/problem+json'"
-      "Strict-Transport-Security" = "'max-age=31536000; includeSubDomains'"
+      "Strict-Transport-Security" = "'max-age=31536000'"
       "X-Content-Type-Options"    = "'nosniff'"
+      "X-Correlation-Id"          = "context.requestId"
     },
     var.cors_allow_origin == null ? {} : { "Access-Control-Allow-Origin" = "'${var.cors_allow_origin}'" },
   )
 
   gateway_responses = {
-    for kind, problem in local.problems : kind => merge(
-      {
-        responseParameters = {
-          for name, value in merge(local.problem_headers, contains(["THROTTLED", "INTEGRATION_TIMEOUT"], kind) ? { "Retry-After" = "'5'" } : {}) :
-          "gatewayresponse.header.${name}" => value
-        }
-        responseTemplates = {
-          "application/json" = jsonencode(merge(
-            { type = "urn:problem:patient-checkins:${problem.type}", title = problem.title },
-            problem.status == null ? {} : { status = problem.status },
-          ))
-        }
-      },
-      problem.status == null ? {} : { statusCode = tostring(problem.status) },
-    )
+    for kind, type in local.problem_types : kind => {
+      statusCode = tostring(local.problems[type].status)
+      responseParameters = {
+        for name, value in merge(local.problem_headers, type == "throttled" ? { "Retry-After" = "'5'" } : {}) :
+        "gatewayresponse.header.${name}" => value
+      }
+      responseTemplates = {
+        "application/json" = jsonencode(merge({ type = "urn:problem:patient-checkins:${type}" }, local.problems[type]))
+      }
+    }
   }
 
   api_definition = merge(
@@ -162,6 +173,7 @@ resource "aws_api_gateway_deployment" "this" {
 resource "aws_api_gateway_stage" "this" {
   #checkov:skip=CKV_AWS_120:A cache would keep patient data in one more place, for 14 USD a month at least; answers have ETags, and a 304 is cheap.
   #checkov:skip=CKV2_AWS_29:The firewall is behind the variable waf, since it costs money while idle.
+  #checkov:skip=CKV2_AWS_77:See CKV2_AWS_29; with it, AWSManagedRulesKnownBadInputsRuleSet is among the rules.
   #checkov:skip=CKV2_AWS_51:A client certificate is for integrations over HTTP; Lambda is called by IAM.
   rest_api_id   = aws_api_gateway_rest_api.this.id
   deployment_id = aws_api_gateway_deployment.this.id

@@ -42,9 +42,14 @@ resource "aws_dynamodb_table" "events" {
     recovery_period_in_days = var.recovery_days > 0 ? var.recovery_days : null
   }
 
-  server_side_encryption {
-    enabled     = local.own_key
-    kms_key_arn = local.kms_key_arn
+  # Without one, DynamoDB encrypts with a key of its own.
+  dynamic "server_side_encryption" {
+    for_each = local.own_key ? [local.kms_key_arn] : []
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
   }
 }
 
@@ -129,8 +134,13 @@ resource "aws_dynamodb_table" "read_model" {
     projection_type = "ALL"
   }
 
-  server_side_encryption {
-    enabled     = local.own_key
-    kms_key_arn = local.kms_key_arn
+  # Without one, DynamoDB encrypts with a key of its own.
+  dynamic "server_side_encryption" {
+    for_each = local.own_key ? [local.kms_key_arn] : []
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
   }
 }
