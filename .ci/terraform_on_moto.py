@@ -232,6 +232,7 @@ def run(tree: Path, environment: dict[str, str], client) -> None:
         "deletion_protection": False,
         "recovery_days": 0,
         "schedule_enabled": False,
+        "alarms": False,
         "dashboard": False,
         "api_gateway_account": False,
     }

@@ -81,7 +81,7 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each = local.alarms
+  for_each = { for name, alarm in local.alarms : name => alarm if var.alarms }
 
   alarm_name        = "${var.name}-${each.key}"
   alarm_description = "${each.value.description}. ${local.runbook}"
@@ -105,7 +105,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
 
 # Twice in a quarter of an hour: once can be a moment in which a table did not answer, and is retried.
 resource "aws_cloudwatch_metric_alarm" "failures" {
-  for_each = local.functions
+  for_each = { for service, function in local.functions : service => function if var.alarms }
 
   alarm_name        = "${var.name}-${each.key}-fails"
   alarm_description = "The function ${local.function_names[each.key]} fails, or is throttled, again and again. ${local.runbook}"

@@ -221,7 +221,9 @@ resource "aws_api_gateway_method_settings" "all" {
   settings {
     throttling_rate_limit  = var.throttle.rate
     throttling_burst_limit = var.throttle.burst
-    metrics_enabled        = true
+
+    # Metrics for each method would be some fifty, at 0.30 USD a month each. Those of the stage are there without.
+    metrics_enabled = false
 
     # Errors of API Gateway itself. INFO, and the trace of data, would log paths and answers.
     logging_level      = "ERROR"

@@ -77,7 +77,7 @@ resource "aws_cloudwatch_dashboard" "this" {
 
   dashboard_body = jsonencode({
     widgets = concat(
-      [{
+      [for alarms in [local.dashboard_alarms] : {
         type   = "alarm"
         x      = 0
         y      = 0
@@ -85,9 +85,9 @@ resource "aws_cloudwatch_dashboard" "this" {
         height = 4
         properties = {
           title  = "Alarms"
-          alarms = local.dashboard_alarms
+          alarms = alarms
         }
-      }],
+      } if var.alarms],
       [for index, graph in local.dashboard_graphs : {
         type   = "metric"
         x      = 12 * (index % 2)

@@ -70,3 +70,8 @@ output "dashboard_url" {
   description = "The dashboard in the console; null without one."
   value       = var.dashboard ? "https://${var.region}.console.aws.amazon.com/cloudwatch/home?region=${var.region}#dashboards/dashboard/${var.name}" : null
 }
+
+output "iam_authorization" {
+  description = "Whether the API answers signed requests only."
+  value       = var.iam_authorization
+}

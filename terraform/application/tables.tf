@@ -10,6 +10,9 @@ resource "aws_dynamodb_table" "events" {
 
   deletion_protection_enabled = var.deletion_protection
 
+  # Whose patients these are. deploy.sh reads it: made-up ones among real ones could never be removed again.
+  tags = { roster = var.own_roster ? "own" : "built-in" }
+
   attribute {
     name = "patient_id"
     type = "S"

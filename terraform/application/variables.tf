@@ -361,6 +361,13 @@ variable "api_gateway_account" {
 
 # --- Watching it -------------------------------------------------------------------------------------------------
 
+variable "alarms" {
+  description = "Whether there are alarms. They cost about 2 USD a month, less what is free, and without them nobody learns of what docs/OPERATIONS.md is about."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "alarm_email" {
   description = "Who gets the alarms by e-mail, after a click on the link in the first one; null for nobody."
   type        = string

@@ -105,3 +105,18 @@ run "dashboard_is_optional" {
     error_message = "There is a dashboard."
   }
 }
+
+run "alarms_are_optional" {
+  variables {
+    alarms = false
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.failures) == 0
+    error_message = "There are alarms."
+  }
+  assert {
+    condition     = alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : widget.type == "metric"])
+    error_message = "The dashboard shows alarms that are not there."
+  }
+}
