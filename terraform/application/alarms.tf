@@ -118,7 +118,7 @@ resource "aws_cloudwatch_metric_alarm" "failures" {
 
   metric_query {
     id          = "failures"
-    expression  = "errors + throttles"
+    expression  = "FILL(errors, 0) + FILL(throttles, 0)"
     label       = "Errors and throttles"
     return_data = true
   }

@@ -98,10 +98,11 @@ resource "aws_iam_role_policy" "function" {
       [for may in each.value : { Sid = may.sid, Effect = "Allow", Action = may.actions, Resource = may.resources }],
       [
         {
+          # The log's streams, which Lambda names.
           Sid      = "WriteItsLog"
           Effect   = "Allow"
           Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-          Resource = ["${aws_cloudwatch_log_group.function[each.key].arn}:log-stream:*"]
+          Resource = ["${aws_cloudwatch_log_group.function[each.key].arn}:*"]
         },
         {
           # IAM knows no resource for it: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html

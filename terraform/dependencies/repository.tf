@@ -61,7 +61,6 @@ resource "aws_ecr_repository_policy" "this" {
       Principal = { Service = "lambda.amazonaws.com" }
       Action    = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
       Condition = {
-        StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.this.account_id }
         ArnLike = {
           "aws:SourceArn" = "arn:${data.aws_partition.this.partition}:lambda:${var.region}:${data.aws_caller_identity.this.account_id}:function:${var.name}-*"
         }

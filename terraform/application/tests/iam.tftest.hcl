@@ -24,8 +24,8 @@ run "each_role_has_exactly_the_actions_that_its_code_calls" {
         [
           "kms:Decrypt arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000",
           "kms:DescribeKey arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000",
-          "logs:CreateLogStream arn:aws:logs:eu-central-1:123456789012:log-group:function:log-stream:*",
-          "logs:PutLogEvents arn:aws:logs:eu-central-1:123456789012:log-group:function:log-stream:*",
+          "logs:CreateLogStream arn:aws:logs:eu-central-1:123456789012:log-group:function:*",
+          "logs:PutLogEvents arn:aws:logs:eu-central-1:123456789012:log-group:function:*",
           "xray:PutTelemetryRecords *",
           "xray:PutTraceSegments *",
         ],

@@ -78,7 +78,7 @@ run "wrong_values_are_refused_second_ones" {
     name              = "a"
     image_uri         = "checkin@sha256:0123"
     recovery_days     = 1.5
-    schedule          = "rate(0 minutes)"
+    schedule          = "rate(1 minutes)"
     checkins_per_tick = 1001
     stream            = { window_seconds = 301 }
     concurrency       = 256

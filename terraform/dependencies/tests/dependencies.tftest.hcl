@@ -73,8 +73,7 @@ run "only_functions_of_this_deployment_get_the_image" {
         { Service = "lambda.amazonaws.com" },
         ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
         {
-          StringEquals = { "aws:SourceAccount" = "123456789012" }
-          ArnLike      = { "aws:SourceArn" = "arn:aws:lambda:eu-central-1:123456789012:function:checkin-*" }
+          ArnLike = { "aws:SourceArn" = "arn:aws:lambda:eu-central-1:123456789012:function:checkin-*" }
         },
     ]])
     error_message = "Somebody else may get the image."
