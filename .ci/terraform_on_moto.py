@@ -139,6 +139,9 @@ def everything(client) -> dict[str, list[str]]:
             found = getattr(api, operation)(**arguments).get(key, [])
         return found
 
+    aliases = pages("kms", "list_aliases", "Aliases")
+    # AWS's own keys, which moto takes for a customer's.
+    of_aws = {alias.get("TargetKeyId") for alias in aliases if alias["AliasName"].startswith("alias/aws/")}
     keys = [client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in pages("kms", "list_keys", "Keys")]
     account = client("apigateway").get_account()
     return {
@@ -159,9 +162,9 @@ def everything(client) -> dict[str, list[str]]:
         "dashboards": [d["DashboardName"] for d in pages("cloudwatch", "list_dashboards", "DashboardEntries")],
         "firewalls": [w["Name"] for w in client("wafv2").list_web_acls(Scope="REGIONAL")["WebACLs"]],
         "repositories": [r["repositoryName"] for r in pages("ecr", "describe_repositories", "repositories")],
-        "aliases": [a["AliasName"] for a in pages("kms", "list_aliases", "Aliases") if not a["AliasName"].startswith("alias/aws/")],
+        "aliases": [a["AliasName"] for a in aliases if not a["AliasName"].startswith("alias/aws/")],
         # A deleted key waits for a while, so that it can be brought back.
-        "keys": [k["KeyId"] for k in keys if k["KeyManager"] == "CUSTOMER" and k["KeyState"] != "PendingDeletion"],
+        "keys": [k["KeyId"] for k in keys if k["KeyId"] not in of_aws and k["KeyState"] != "PendingDeletion"],
     }
 
 
