@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicUsize;
 
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{Generation, StreamVersion};
+use domain::{Generation, PatientState, StreamVersion};
 use projection::{Advance, CatchUp, Hints, Outcome, QuarantineNotice, Retry, begin_building, promote};
 use read_model::ReadModelStore;
 
@@ -579,13 +579,30 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     assert_eq!(building, Generation::new(2));
     world.check_in("p-1", 50).await;
     world.patient("p-4", 2).await;
-    let new = whole_stream(&world)[stream.len()..].to_vec();
-    assert_eq!(failed(&projector(&world).handle(batch(new)).await.unwrap()), None);
-    for patient in ["p-1", "p-4"] {
+    world.patient("p-5", 3).await;
+    let mut new = whole_stream(&world)[stream.len()..].to_vec();
+    // The last but one of p-5 is lost.
+    let lost = new.len() - 2;
+    drop(new.remove(lost));
+    let probe = Probe::new(&world);
+    let handled = projector_on(&world, world.log.clone(), &probe)
+        .handle(batch(new))
+        .await;
+    assert_eq!(failed(&handled.unwrap()), None);
+    for patient in ["p-1", "p-4", "p-5"] {
         world.assert_complete(LIVE, patient).await;
     }
     world.assert_complete(building, "p-4").await;
-    assert_eq!(world.state(building, "p-1").await.applied, StreamVersion::EMPTY);
+    // Of p-1 nothing continues what is there, and that is no reason for a mark.
+    assert_eq!(world.state(building, "p-1").await, PatientState::default());
+    let reached = world.assert_is_fold(building, "p-5").await;
+    assert_eq!(
+        (reached.applied, reached.quarantine),
+        (StreamVersion::new(2), None)
+    );
+    // One write a patient and generation, but for p-1 in the one that is being built: in the live one the whole of p-5
+    // came from the event table at once.
+    assert_eq!(probe.state_puts.into_inner(), 5);
     promote(&world.store(), building, at(0)).await.unwrap();
     promote(&world.store(), building, at(0)).await.unwrap_err();
     assert_eq!(world.control().await.previous, Some(LIVE));
