@@ -86,7 +86,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    #[allow(clippy::needless_pass_by_value, reason = "what is expected is made for one call")]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "what is expected is made for one call"
+    )]
     fn check(path: &str, expected: Option<(&str, Resource)>) {
         let found = Route::of(path).map(|route| (route.pattern, route.resource));
         assert_eq!(found, expected, "{path}");
