@@ -5,13 +5,18 @@
 //! | `GET /patients?limit&cursor&sort=id\|recent` | patients, page by page |
 //! | `GET /patients/{id}?minVersion` | one of them |
 //! | `GET /patients/{id}/checkins?limit&cursor&from&to&order=desc\|asc&minVersion` | a patient's check-ins, page by page |
-//! | `GET /` | a page for people |
-//! | `GET /health` | that the read model can be read, and how far it has come |
+//! | `GET /health` | that the read model can be read, and follows the events |
+//! | `GET /` | a page for people; what it loads is at `/assets/` |
+//! | `GET /openapi.json` | the contract, which `tests/contract` checks |
+//!
+//! HEAD is GET without the body, and OPTIONS says so.
 //!
 //! Deliberately absent: any way to write, and any way to reach the events. The crate links neither, and its role
 //! on AWS may read one table.
 
 mod config;
+mod correlation;
+mod cors;
 mod cursor;
 mod etag;
 mod handler;
@@ -29,9 +34,10 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use read_model::ReadModelTable;
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
-use runtime::{BoxError, telemetry};
+use runtime::{BoxError, clock, telemetry};
 
 pub use config::Config;
+pub use cors::{AllowOrigin, InvalidOrigin};
 pub use handler::Backend;
 
 /// Runs the service on the Lambda Runtime API, configured by its environment.
@@ -42,7 +48,8 @@ pub async fn run() -> Result<(), BoxError> {
     telemetry::init(&environment)?;
     let config = Config::from_lookup(&environment)?;
     let aws = AwsEnvironment::from_lookup(&environment)?;
-    let backend = &Backend::new(ReadModelTable::new(aws.dynamodb(), config.read_model_table));
+    let read_model = ReadModelTable::new(aws.dynamodb(), config.read_model_table);
+    let backend = &Backend::new(read_model, clock::system_clock, config.allow_origin);
     let service = service_fn(|event: LambdaEvent<ApiGatewayProxyRequest>| async move {
         Ok::<_, Infallible>(backend.handle(&event.payload).await)
     });

@@ -14,15 +14,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
+use crate::response::Representation;
+
 /// What the page may load and do (<https://www.w3.org/TR/CSP3/>): what is from here, and nothing inline. Trusted types
 /// keep its own scripts from making markup out of text.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                            base-uri 'self'; form-action 'none'; frame-ancestors 'none'; \
                            require-trusted-types-for 'script'; trusted-types 'none'";
-/// What a file may that is shown by itself: nothing.
-const ASSET_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-/// Whoever likes may keep the page, and has to ask each time whether it has changed.
-const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
 /// What is at the address of an asset never changes.
 const FOR_GOOD: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
@@ -77,27 +75,6 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     BASE64_URL_SAFE_NO_PAD.encode(part)
 });
 
-/// A file as it is sent.
-#[derive(Debug)]
-pub(crate) struct File {
-    pub(crate) body: Cow<'static, str>,
-    pub(crate) media_type: &'static str,
-    pub(crate) cache_control: HeaderValue,
-    pub(crate) content_security_policy: Option<&'static str>,
-}
-
-impl File {
-    /// An answer of the API. Whoever asked may keep it, nobody in between may, and each use is checked.
-    pub(crate) fn json(body: String) -> File {
-        File {
-            body: body.into(),
-            media_type: "application/json",
-            cache_control: HeaderValue::from_static("private, no-cache"),
-            content_security_policy: None,
-        }
-    }
-}
-
 /// The asset of this version and name, if there is one.
 pub(crate) fn asset(version: &str, name: &str) -> Option<&'static Asset> {
     ASSETS
@@ -105,27 +82,25 @@ pub(crate) fn asset(version: &str, name: &str) -> Option<&'static Asset> {
         .find(|asset| asset.name == name && version == VERSION.as_str())
 }
 
-/// An asset's file.
-pub(crate) fn asset_file(asset: &Asset) -> File {
-    File {
-        body: asset.content.into(),
-        media_type: asset.media_type,
-        cache_control: FOR_GOOD,
-        content_security_policy: Some(ASSET_POLICY),
+impl Asset {
+    /// As it is sent.
+    pub(crate) fn representation(&self) -> Representation {
+        Representation {
+            cache_control: FOR_GOOD,
+            ..Representation::revalidated(self.media_type, self.content)
+        }
     }
 }
 
-/// The page's own file. Its addresses are relative to where the request says that the API is.
-pub(crate) fn page_file(request: &ApiGatewayProxyRequest) -> File {
+/// The page itself. Its addresses are relative to where the request says that the API is.
+pub(crate) fn page(request: &ApiGatewayProxyRequest) -> Representation {
     let assets = format!("assets/{}", VERSION.as_str());
     let page = PAGE
         .replace("{{base}}", &base(request.request_context.path.as_deref()))
         .replace("{{assets}}", &assets);
-    File {
-        body: page.into(),
-        media_type: "text/html; charset=utf-8",
-        cache_control: REVALIDATED,
-        content_security_policy: Some(PAGE_POLICY),
+    Representation {
+        content_security_policy: POLICY,
+        ..Representation::revalidated("text/html; charset=utf-8", page)
     }
 }
 
@@ -177,7 +152,7 @@ mod tests {
 
     #[test]
     fn page_names_only_assets_that_there_are_and_each_is_named() {
-        let page = page_file(&ApiGatewayProxyRequest::default()).body.into_owned();
+        let page = page(&ApiGatewayProxyRequest::default()).body.into_owned();
         let own = format!("=\"assets/{}/", VERSION.as_str());
         let named: Vec<&str> = page
             .split(own.as_str())
@@ -227,8 +202,6 @@ mod tests {
     fn an_asset_of_another_version_is_not_there() {
         assert!(asset("other", "app.js").is_none());
         assert!(asset(&VERSION, "app.css").is_none());
-        let file = asset_file(asset(&VERSION, "style.css").unwrap());
-        assert_eq!(file.media_type, "text/css; charset=utf-8");
-        assert_eq!(file.cache_control, "public, max-age=31536000, immutable");
+        assert!(asset(&VERSION, "app.js").is_some());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lambda_events::apigw::ApiGatewayProxyRequest;
 use domain::{StreamVersion, Timestamp};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use read_model::PageLimit;
 
 use crate::problem::Problem;
@@ -51,6 +52,15 @@ const FROM: &str = "from";
 const TO: &str = "to";
 const ORDER: &str = "order";
 pub(crate) const MIN_VERSION: &str = "minVersion";
+
+/// The largest whole number that every JSON parser reads exactly (RFC 8259, section 6). No stream gets there.
+const MAX_VERSION: u64 = (1 << 53) - 1;
+/// All but what needs no escape anywhere in a URL (RFC 3986, section 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 impl Parameters {
     /// Those of this request.
@@ -118,6 +128,18 @@ impl Parameters {
         })
     }
 
+    /// The same query with this cursor, as a relative reference: it holds wherever the API is.
+    pub(crate) fn with_cursor(&self, cursor: &str) -> String {
+        let given = self.0.iter().filter(|(name, _)| name.as_str() != CURSOR);
+        let given =
+            given.flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str())));
+        let parameters: Vec<String> = given
+            .chain([(CURSOR, cursor)])
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ESCAPED)))
+            .collect();
+        format!("?{}", parameters.join("&"))
+    }
+
     /// Reads none.
     ///
     /// # Errors
@@ -169,9 +191,13 @@ impl Parameters {
     fn min_version(&self) -> Result<StreamVersion, Problem> {
         self.one_of(
             MIN_VERSION,
-            "must be a whole number from 0 to 18446744073709551615",
+            "must be a whole number from 0 to 9007199254740991",
             StreamVersion::EMPTY,
-            |value| digits(value).map(StreamVersion::new),
+            |value| {
+                digits(value)
+                    .filter(|version| *version <= MAX_VERSION)
+                    .map(StreamVersion::new)
+            },
         )
     }
 
@@ -244,7 +270,7 @@ mod tests {
     #[test]
     fn what_is_given_is_read() {
         let found = parameters(json!({
-            "limit": ["100"], "cursor": ["abc"], "order": ["asc"], "minVersion": ["18446744073709551615"],
+            "limit": ["100"], "cursor": ["abc"], "order": ["asc"], "minVersion": ["9007199254740991"],
             "from": ["2026-11-24T10:30:00.1239+01:00"], "to": ["2026-11-24T09:30:00.123Z"],
         }))
         .checkins()
@@ -255,7 +281,7 @@ mod tests {
             from: Some(at),
             to: Some(at),
             ascending: true,
-            min_version: StreamVersion::new(u64::MAX),
+            min_version: StreamVersion::new(MAX_VERSION),
             cursor: Some("abc".to_owned()),
         };
         assert_eq!(found, expected);
@@ -278,6 +304,16 @@ mod tests {
     }
 
     #[test]
+    fn the_next_page_has_the_same_query_and_another_cursor() {
+        let given = json!({ "cursor": ["old"], "from": ["2026-11-24T10:30:00+01:00"], "limit": ["7"] });
+        assert_eq!(
+            parameters(given).with_cursor("new_-"),
+            "?from=2026-11-24T10%3A30%3A00%2B01%3A00&limit=7&cursor=new_-"
+        );
+        assert_eq!(parameters(json!(null)).with_cursor("new"), "?cursor=new");
+    }
+
+    #[test]
     fn a_malformed_value_is_refused_and_named() {
         for (name, values) in [
             (
@@ -296,7 +332,10 @@ mod tests {
                 ][..],
             ),
             ("order", &["", "ASC", "up"]),
-            ("minVersion", &["", "-1", "x", "18446744073709551616"]),
+            (
+                "minVersion",
+                &["", "-1", "x", "9007199254740992", "18446744073709551616"],
+            ),
             (
                 "from",
                 &[

@@ -8,16 +8,18 @@
 //! | `unknown-route` | 404 | correct the path |
 //! | `method-not-allowed` | 405 | use a method that `Allow` names |
 //! | `not-applied-yet` | 503 | ask again after `Retry-After` |
+//! | `projection-stalled` | 503 | of `/health` only: answers are given, and are behind |
 //! | `unavailable` | 503 | ask again after `Retry-After` |
 //!
-//! The types are stable. A problem repeats no value of the request, and tells nothing about the inside.
+//! The gateway has a few more, for what does not get here (`openapi.json` lists all). The types are stable. A problem repeats no value of the request, and tells nothing about the inside.
 
+use domain::Timestamp;
 use http::StatusCode;
-use read_model::{PatientError, ReadModelUnavailable};
+use read_model::{PatientError, ReadModelUnavailable, Stall, StallReason};
 use serde::Serialize;
 
 use crate::cursor::InvalidCursor;
-use crate::representation::json;
+use crate::representation::{Projected, json};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,14 @@ pub(crate) enum Problem {
     /// The read model does not include the version that was asked for.
     #[error("the version has not been applied yet")]
     NotAppliedYet,
+    /// The read model is known to be behind.
+    #[error("the projection is stalled")]
+    Stalled {
+        /// Since when, and how that is known.
+        stall: Stall,
+        /// How far it has come.
+        projected: Projected,
+    },
     /// The read model can't be read.
     #[error(transparent)]
     Unavailable(#[from] ReadModelUnavailable),
@@ -60,6 +70,17 @@ struct Body<'a> {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'a str>,
+    #[serde(flatten)]
+    stalled: Option<Stalled>,
+}
+
+/// What is known of a stalled projection.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stalled {
+    stale_since: Timestamp,
+    #[serde(flatten)]
+    projected: Projected,
 }
 
 impl Problem {
@@ -80,6 +101,7 @@ impl Problem {
             Problem::UnknownRoute => "unknown-route",
             Problem::MethodNotAllowed => "method-not-allowed",
             Problem::NotAppliedYet => "not-applied-yet",
+            Problem::Stalled { .. } => "projection-stalled",
             Problem::Unavailable(_) => "unavailable",
         }
     }
@@ -90,7 +112,23 @@ impl Problem {
             Problem::InvalidParameter { .. } | Problem::InvalidCursor => StatusCode::BAD_REQUEST,
             Problem::UnknownPatient | Problem::UnknownRoute => StatusCode::NOT_FOUND,
             Problem::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Problem::NotAppliedYet | Problem::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NotAppliedYet | Problem::Stalled { .. } | Problem::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// In how many seconds to ask again, where that can help. In one, an event that was just appended is commonly
+    /// applied, and a throttled table is not throttled any more; a stall takes longer.
+    pub(crate) const fn retry_after_seconds(&self) -> Option<u16> {
+        match self {
+            Problem::NotAppliedYet | Problem::Unavailable(_) => Some(1),
+            Problem::Stalled { .. } => Some(60),
+            Problem::InvalidParameter { .. }
+            | Problem::InvalidCursor
+            | Problem::UnknownPatient
+            | Problem::UnknownRoute
+            | Problem::MethodNotAllowed => None,
         }
     }
 
@@ -103,6 +141,20 @@ impl Problem {
             | Problem::UnknownRoute
             | Problem::MethodNotAllowed
             | Problem::NotAppliedYet
+            | Problem::Stalled { .. }
+            | Problem::Unavailable(_) => None,
+        };
+        let stalled = match self {
+            Problem::Stalled { stall, projected } => Some(Stalled {
+                stale_since: stall.since,
+                projected: projected.clone(),
+            }),
+            Problem::InvalidParameter { .. }
+            | Problem::InvalidCursor
+            | Problem::UnknownPatient
+            | Problem::UnknownRoute
+            | Problem::MethodNotAllowed
+            | Problem::NotAppliedYet
             | Problem::Unavailable(_) => None,
         };
         json(&Body {
@@ -111,6 +163,7 @@ impl Problem {
             status: self.status().as_u16(),
             detail: self.detail(),
             parameter,
+            stalled,
         })
     }
 
@@ -123,6 +176,7 @@ impl Problem {
             Problem::UnknownRoute => "There is nothing at this path",
             Problem::MethodNotAllowed => "The method is not allowed here",
             Problem::NotAppliedYet => "The data is not there yet",
+            Problem::Stalled { .. } => "The projection is stalled",
             Problem::Unavailable(_) => "The data cannot be read at the moment",
         }
     }
@@ -141,13 +195,22 @@ impl Problem {
                 "The parameter cursor was not given out for this query. Begin again without it.".to_owned()
             }
             Problem::UnknownPatient => "No patient with this id is known.".to_owned(),
-            Problem::UnknownRoute => "The paths are /patients, /patients/{id}, /patients/{id}/checkins and \
-                                      /health, without a slash at the end."
-                .to_owned(),
-            Problem::MethodNotAllowed => "The only method of this path is GET.".to_owned(),
+            Problem::UnknownRoute => {
+                "openapi.json lists the paths. None of them ends with a slash.".to_owned()
+            }
+            Problem::MethodNotAllowed => "The methods of this path are GET, HEAD and OPTIONS.".to_owned(),
             Problem::NotAppliedYet => {
                 "What was asked for has not been applied yet. Ask again soon.".to_owned()
             }
+            Problem::Stalled { stall, .. } => match stall.reason {
+                StallReason::Lagging => {
+                    "Events were not applied in time. Recent ones may be missing from answers."
+                }
+                StallReason::NotCompared => {
+                    "Whether anything is missing from answers has not been checked for a long time."
+                }
+            }
+            .to_owned(),
             Problem::Unavailable(_) => "Ask again soon.".to_owned(),
         }
     }

@@ -1,7 +1,7 @@
 //! The bodies of answers. Their fields are the API's contract.
 
 use domain::{CheckinId, CheckinRow, Generation, PatientId, PatientName, StreamVersion, Timestamp};
-use read_model::{PatientSummary, Progress};
+use read_model::{Freshness, PatientSummary};
 use serde::Serialize;
 
 /// The JSON of a body, or of part of a cursor.
@@ -30,6 +30,8 @@ pub(crate) struct PatientResource {
     /// While the patient is quarantined, since when: then everything here is as of `version`, and later events
     /// wait. Why, and at which event, is for operators only.
     quarantined_since: Option<Timestamp>,
+    /// While the read model is known to be behind: what was recorded from then on may be missing.
+    stale_since: Option<Timestamp>,
 }
 
 /// `GET /patients/{id}/checkins`
@@ -39,6 +41,8 @@ pub(crate) struct CheckinList<'a> {
     pub(crate) patient_id: &'a PatientId,
     /// As that of the patient, whatever version the pages of the walk are as of.
     pub(crate) quarantined_since: Option<Timestamp>,
+    /// As that of a patient.
+    pub(crate) stale_since: Option<Timestamp>,
     pub(crate) checkins: Vec<CheckinResource>,
     pub(crate) next_cursor: Option<String>,
 }
@@ -52,21 +56,30 @@ pub(crate) struct CheckinResource {
     version: StreamVersion,
 }
 
-/// `GET /health`: that the read model can be read, and how far it has come.
+/// `GET /health`: that the read model can be read, and follows the events.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
     status: &'static str,
-    /// The active one; `null` before anything was projected, as are the two below.
-    generation: Option<Generation>,
-    /// When the last events were applied.
-    last_applied_at: Option<Timestamp>,
-    /// How long after their recording that was.
-    lag_millis: Option<i64>,
+    #[serde(flatten)]
+    projected: Projected,
 }
 
-impl From<PatientSummary> for PatientResource {
-    fn from(summary: PatientSummary) -> PatientResource {
+/// How far the read model has come. Everything is `null` before anything was projected.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Projected {
+    /// The active one.
+    generation: Option<Generation>,
+    /// When the projector last applied events.
+    last_applied_at: Option<Timestamp>,
+    /// How long after its recording the newest of them was applied.
+    lag_millis: Option<i64>,
+    /// What was recorded before has been compared, and is there; `null` before the first comparison.
+    compared_to: Option<Timestamp>,
+}
+
+impl PatientResource {
+    pub(crate) fn new(summary: PatientSummary, stale_since: Option<Timestamp>) -> PatientResource {
         PatientResource {
             id: summary.id,
             name: summary.patient.name,
@@ -74,6 +87,7 @@ impl From<PatientSummary> for PatientResource {
             last_checkin_at: summary.patient.last_checkin_at,
             version: summary.version,
             quarantined_since: summary.quarantined_since,
+            stale_since,
         }
     }
 }
@@ -89,14 +103,23 @@ impl From<CheckinRow> for CheckinResource {
 }
 
 impl Health {
-    pub(crate) fn new(generation: Option<Generation>, progress: Option<&Progress>) -> Health {
+    pub(crate) const fn new(projected: Projected) -> Health {
         Health {
             status: "ok",
-            generation,
-            last_applied_at: progress.map(|progress| progress.applied_at),
+            projected,
+        }
+    }
+}
+
+impl Projected {
+    pub(crate) fn new(generation: Generation, freshness: &Freshness) -> Projected {
+        let progress = freshness.progress.as_ref();
+        Projected {
+            generation: Some(generation),
+            last_applied_at: progress.map(|last| last.applied_at),
             // Two machines' clocks: the difference may come out negative.
-            lag_millis: progress
-                .map(|progress| progress.applied_at.millis_since(progress.recorded_at).max(0)),
+            lag_millis: progress.map(|last| last.applied_at.millis_since(last.recorded_at).max(0)),
+            compared_to: freshness.sweep.as_ref().map(|last| last.swept_to),
         }
     }
 }

@@ -4,22 +4,41 @@ use percent_encoding::percent_decode_str;
 
 use crate::page::{self, Asset};
 
-/// A resource, by the path that names it.
+/// A resource, and the pattern of the path that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// `/patients`
+pub(crate) struct Route {
+    /// What may be logged, where the path itself names a patient.
+    pub(crate) pattern: &'static str,
+    pub(crate) resource: Resource,
+}
+
+/// What there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resource {
     Patients,
-    /// `/patients/{id}`; what stands in the place of the id need not be one.
+    /// What stands in the place of the id need not be one.
     Patient(String),
-    /// `/patients/{id}/checkins`, likewise.
+    /// Likewise.
     Checkins(String),
-    /// `/health`
     Health,
-    /// `/`
+    Document,
     Page,
-    /// `/assets/{version}/{name}`
+    /// Not in `openapi.json`: only the page knows their paths.
     Asset(&'static Asset),
 }
+
+/// Makes the resource, given what stands in the place of the id (nothing, if the pattern has none).
+type Make = fn(String) -> Resource;
+
+/// Every path there is, as `openapi.json` has them.
+pub(crate) const ROUTES: &[(&str, Make)] = &[
+    ("/patients", |_| Resource::Patients),
+    ("/patients/{id}", Resource::Patient),
+    ("/patients/{id}/checkins", Resource::Checkins),
+    ("/health", |_| Resource::Health),
+    ("/openapi.json", |_| Resource::Document),
+    ("/", |_| Resource::Page),
+];
 
 impl Route {
     /// The resource at this path, which is percent-encoded and without the stage, as API Gateway's `path` is. Only
@@ -29,31 +48,37 @@ impl Route {
         let segments = path
             .strip_prefix('/')?
             .split('/')
-            .map(|segment| percent_decode_str(segment).decode_utf8().ok())
-            .collect::<Option<Vec<_>>>()?;
-        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-        match *segments.as_slice() {
-            ["patients"] => Some(Route::Patients),
-            ["patients", id] if !id.is_empty() => Some(Route::Patient(id.to_owned())),
-            ["patients", id, "checkins"] if !id.is_empty() => Some(Route::Checkins(id.to_owned())),
-            ["health"] => Some(Route::Health),
-            [""] => Some(Route::Page),
-            ["assets", version, name] => page::asset(version, name).map(Route::Asset),
-            _ => None,
+            .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
+            .collect::<Option<Vec<String>>>()?;
+        if let [folder, version, name] = segments.as_slice()
+            && folder == "assets"
+        {
+            return page::asset(version, name).map(|asset| Route {
+                pattern: "/assets/{version}/{name}",
+                resource: Resource::Asset(asset),
+            });
         }
+        ROUTES.iter().find_map(|(pattern, make)| {
+            let id = id_in(pattern, &segments)?;
+            let resource = make(id.to_owned());
+            Some(Route { pattern, resource })
+        })
     }
+}
 
-    /// The path as a pattern: what may be logged, where the path itself names a patient.
-    pub(crate) const fn pattern(&self) -> &'static str {
-        match self {
-            Route::Patients => "/patients",
-            Route::Patient(_) => "/patients/{id}",
-            Route::Checkins(_) => "/patients/{id}/checkins",
-            Route::Health => "/health",
-            Route::Page => "/",
-            Route::Asset(_) => "/assets/{version}/{name}",
+/// What stands in the place of the id, if the path is of this pattern.
+fn id_in<'a>(pattern: &str, path: &'a [String]) -> Option<&'a str> {
+    let mut segments = path.iter();
+    let mut id = "";
+    for expected in pattern.trim_start_matches('/').split('/') {
+        let found = segments.next()?;
+        match expected {
+            "{id}" if !found.is_empty() => id = found,
+            _ if expected == found => {}
+            _ => return None,
         }
     }
+    segments.next().is_none().then_some(id)
 }
 
 #[cfg(test)]
@@ -61,19 +86,30 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(path: &str, expected: Option<&Route>) {
-        assert_eq!(Route::of(path).as_ref(), expected, "{path}");
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "what is expected is made for one call"
+    )]
+    fn check(path: &str, expected: Option<(&str, Resource)>) {
+        let found = Route::of(path).map(|route| (route.pattern, route.resource));
+        assert_eq!(found, expected, "{path}");
+    }
+
+    fn patient(id: &str) -> Option<(&str, Resource)> {
+        Some(("/patients/{id}", Resource::Patient(id.to_owned())))
     }
 
     #[test]
     fn a_path_names_a_resource_in_one_spelling() {
-        check("/patients", Some(&Route::Patients));
-        check("/health", Some(&Route::Health));
-        check("/", Some(&Route::Page));
-        check("/patients/p-001", Some(&Route::Patient("p-001".to_owned())));
+        check("/patients", Some(("/patients", Resource::Patients)));
+        check("/health", Some(("/health", Resource::Health)));
+        check("/openapi.json", Some(("/openapi.json", Resource::Document)));
+        check("/", Some(("/", Resource::Page)));
+        check("/patients/p-001", patient("p-001"));
+        let checkins = Resource::Checkins("p-001".to_owned());
         check(
             "/patients/p-001/checkins",
-            Some(&Route::Checkins("p-001".to_owned())),
+            Some(("/patients/{id}/checkins", checkins)),
         );
         for path in [
             "",
@@ -88,6 +124,9 @@ mod tests {
             "/patients/p-001/checkins/7",
             "/patients/p-001/check-ins",
             "/health/",
+            "/openapi",
+            "/assets/",
+            "/assets/other/app.js",
             "/prod/patients",
         ] {
             check(path, None);
@@ -96,11 +135,11 @@ mod tests {
 
     #[test]
     fn segments_are_decoded_after_they_are_split() {
-        check("/%70atients/p%2D001", Some(&Route::Patient("p-001".to_owned())));
-        check("/patients/a%2Fb", Some(&Route::Patient("a/b".to_owned())));
-        check("/patients/%", Some(&Route::Patient("%".to_owned())));
-        check("/patients/%C3%A9", Some(&Route::Patient("é".to_owned())));
-        check("/patients/é", Some(&Route::Patient("é".to_owned())));
+        check("/%70atients/p%2D001", patient("p-001"));
+        check("/patients/a%2Fb", patient("a/b"));
+        check("/patients/%", patient("%"));
+        check("/patients/%C3%A9", patient("é"));
+        check("/patients/é", patient("é"));
         check("/patients/%FF", None);
         check("/patients%2Fp-001", None);
     }

@@ -2,7 +2,11 @@
 //!
 //! A test binary of its own, with one test: which log lines are wanted is a matter of the whole process.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -19,6 +23,9 @@ use serde_json::{Value, json};
 /// A name that may not get into the log, nor may the ids of patients.
 const CANARY: &str = "Canary";
 const ID: &str = "p-4711";
+/// What the client calls the request, if it does, and what the gateway does.
+const SENT: &str = "11111111-2222-3333-4444-555555555555";
+const REQUEST_ID: &str = "0f9e8d7c-6b5a-4f3e-9d2c-1b0a99887766";
 
 #[tokio::test]
 async fn a_request_is_one_line_in_the_log_that_names_no_patient() {
@@ -33,25 +40,33 @@ async fn a_request_is_one_line_in_the_log_that_names_no_patient() {
     let mut broken = patient("p-4712");
     broken.insert("checkin_count".to_owned(), AttributeValue::S(CANARY.to_owned()));
     put(broken).await;
-    let backend = Backend::new(ReadModelTable::new(dynamodb.client(), READ_MODEL_TABLE));
+    let table = ReadModelTable::new(dynamodb.client(), READ_MODEL_TABLE);
+    let backend = Backend::new(table, || Timestamp::EARLIEST, None);
 
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
     let guard = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
     let asked = [
-        ("GET", "/patients/p-4711", "/patients/{id}", 200),
-        ("GET", "/patients/p-4711/checkins", "/patients/{id}/checkins", 200),
-        ("GET", "/health", "/health", 200),
-        ("GET", "/patients/Canary%20p-4711", "/patients/{id}", 404),
-        ("GET", "/p-4711/Canary", "none", 404),
-        ("POST", "/patients/p-4711", "/patients/{id}", 405),
-        ("GET", "/patients", "/patients", 200),
-        ("GET", "/patients/p-4712", "/patients/{id}", 503),
+        ("GET", "/patients/p-4711", "/patients/{id}", 200, SENT),
+        (
+            "GET",
+            "/patients/p-4711/checkins",
+            "/patients/{id}/checkins",
+            200,
+            SENT,
+        ),
+        ("GET", "/health", "/health", 200, CANARY),
+        ("GET", "/patients/Canary%20p-4711", "/patients/{id}", 404, ID),
+        ("GET", "/p-4711/Canary", "none", 404, SENT),
+        ("POST", "/patients/p-4711", "/patients/{id}", 405, SENT),
+        ("GET", "/patients", "/patients", 200, SENT),
+        ("GET", "/patients/p-4712", "/patients/{id}", 503, SENT),
     ];
-    for (method, path, _, status) in asked {
-        let mut event: Value = serde_json::from_str(include_str!("events/get_patients.json")).unwrap();
+    for (method, path, _, status, correlation_id) in asked {
+        let mut event: Value = serde_json::from_str(include_str!("api/events/get_patients.json")).unwrap();
         event["httpMethod"] = json!(method);
         event["path"] = json!(path);
+        event["multiValueHeaders"]["X-Correlation-Id"] = json!([correlation_id]);
         event["multiValueQueryStringParameters"] = json!(null);
         event["queryStringParameters"] = json!(null);
         let request = serde_json::from_value(event).unwrap();
@@ -66,17 +81,22 @@ async fn a_request_is_one_line_in_the_log_that_names_no_patient() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .partition(|line| line["method"].is_string());
     // The list goes without the broken one, and says so here.
+    let spans = others[0]["spans"].clone();
     let others: Vec<&Value> = others.iter().map(|line| &line["message"]).collect();
     assert_eq!(
         others,
         ["a patient is not listed: the stored summary is malformed"]
     );
+    assert_eq!(spans[0]["correlation_id"], SENT);
     assert_eq!(lines.len(), asked.len(), "{text}");
-    for (line, (method, _, route, status)) in lines.iter().zip(asked) {
+    for (line, (method, _, route, status, correlation_id)) in lines.iter().zip(asked) {
         assert_eq!(line["method"], method);
         assert_eq!(line["route"], route);
         assert_eq!(line["status"], status);
-        assert_eq!(line["request_id"], "0f9e8d7c-6b5a-4f3e-9d2c-1b0a99887766");
+        assert_eq!(line["request_id"], REQUEST_ID);
+        // In the span, so that every line about the request has it.
+        let known = if correlation_id == SENT { SENT } else { REQUEST_ID };
+        assert_eq!(line["spans"][0]["correlation_id"], known);
         // What the client is not told is here.
         let error = line["error"].as_str().unwrap_or_default();
         assert_eq!(error.contains("malformed"), status == 503, "{line}");

@@ -3,6 +3,7 @@
 //! All that it does is idempotent: a tick that is delivered twice, or retried after a lost answer, repeats nothing.
 
 mod config;
+mod fhir;
 mod handler;
 mod request;
 mod roster;
@@ -20,7 +21,7 @@ use runtime::{Invocation, Reporter, telemetry};
 pub use config::Config;
 pub use handler::{Checkin, CheckinError, Handled, Summary};
 pub use request::{InvalidRequest, Request};
-pub use roster::{EntryProblem, Roster, RosterEntry, RosterError};
+pub use roster::{EntryProblem, Place, Roster, RosterEntry, RosterError};
 pub use tick::Tick;
 
 /// Runs the service on the Lambda Runtime API, configured by its environment.

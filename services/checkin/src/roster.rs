@@ -6,6 +6,8 @@ use std::fmt;
 use domain::{InvalidPatient, PatientId, PatientName};
 use serde_json::Value;
 
+use crate::fhir;
+
 /// The patients that this system knows of, at least one, each id once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster(Vec<RosterEntry>);
@@ -29,16 +31,21 @@ pub enum RosterError {
         reason: String,
     },
     /// It is JSON of another form.
-    #[error("the roster is not an array of objects with id and name")]
-    NotAnArray,
-    /// It is an array without entries.
-    #[error("the roster is empty")]
+    #[error(
+        "the roster is neither an array of objects with id and name nor FHIR patients (a Bundle, or one a line)"
+    )]
+    NotARoster,
+    /// It is an answer of a FHIR server that has more of them. Ask that for all, and put them into one file.
+    #[error("the roster is one page of many: the Bundle has a link to the next one")]
+    OnePageOfMany,
+    /// It has no entries, or none of somebody who may check in.
+    #[error("the roster has nobody who may check in")]
     Empty,
     /// It has a wrong entry.
-    #[error("entry {number}{} of the roster {problem}", OfPatient(id.as_ref()))]
+    #[error("{place}{} of the roster{} {problem}", OfPatient(id.as_ref()), OnLine(*place))]
     Entry {
-        /// Which, counting from 1.
-        number: usize,
+        /// Where.
+        place: Place,
         /// Its id, if it has a valid one.
         id: Option<PatientId>,
         /// What is wrong.
@@ -46,9 +53,29 @@ pub enum RosterError {
     },
 }
 
+/// Where in a roster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// An entry of a list.
+    Entry {
+        /// Which, counting from 1.
+        number: usize,
+        /// The line that it begins on, counting from 1, if that is known.
+        line: Option<usize>,
+    },
+    /// A line, counting from 1.
+    Line(usize),
+}
+
 /// What is wrong with an entry of a roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryProblem {
+    /// It is not JSON, where the whole roster need not be.
+    #[error("is not JSON, from column {column} on")]
+    NotJson {
+        /// Where in the line, counting from 1.
+        column: usize,
+    },
     /// It is something else.
     #[error("is not an object")]
     NotAnObject,
@@ -58,15 +85,52 @@ pub enum EntryProblem {
     /// A field is not text.
     #[error("has a field {0} that is not text")]
     NotText(&'static str),
+    /// A field is not a list.
+    #[error("has a field {0} that is not a list")]
+    NotAList(&'static str),
+    /// A field is not a truth value.
+    #[error("has a field {0} that is neither true nor false")]
+    NotTrueOrFalse(&'static str),
+    /// None of the names has any text, or only those that are not used any more.
+    #[error("has no name that is in use")]
+    NoUsableName,
     /// The id or the name has not the form that it must have.
     #[error("is invalid: {0}")]
     Invalid(InvalidPatient),
     /// Another entry is of the same patient.
-    #[error("has the id of entry {first}")]
+    #[error("has the id of {first}")]
     Duplicate {
-        /// The number of that entry, counting from 1.
-        first: usize,
+        /// Where that is.
+        first: Place,
     },
+}
+
+/// What there is at a place of a text: a patient, or something that is none.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    pub(crate) entry: Result<Option<RosterEntry>, WrongEntry>,
+}
+
+/// What is wrong, and with whom.
+#[derive(Debug)]
+pub(crate) struct WrongEntry {
+    pub(crate) id: Option<PatientId>,
+    pub(crate) problem: EntryProblem,
+}
+
+impl From<EntryProblem> for WrongEntry {
+    fn from(problem: EntryProblem) -> WrongEntry {
+        WrongEntry { id: None, problem }
+    }
+}
+
+impl RosterError {
+    pub(crate) fn not_json(error: &serde_json::Error) -> RosterError {
+        RosterError::NotJson {
+            reason: error.to_string(),
+        }
+    }
 }
 
 impl Roster {
@@ -79,27 +143,33 @@ impl Roster {
         Roster::parse(include_str!("../roster.json"))
     }
 
-    /// Reads a roster: a JSON array of `{"id": …, "name": …}`. Other fields are ignored.
+    /// Reads a roster: a JSON array of `{"id": …, "name": …}`, of which other fields are ignored, or FHIR patients (see
+    /// [`crate::fhir`]).
     ///
     /// # Errors
     /// [`RosterError`] names the first entry that is wrong.
     pub fn parse(text: &str) -> Result<Roster, RosterError> {
-        let json: Value = serde_json::from_str(text).map_err(|error| RosterError::NotJson {
-            reason: error.to_string(),
-        })?;
-        let Value::Array(values) = json else {
-            return Err(RosterError::NotAnArray);
+        // A byte order mark, which some programs on Windows write.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let found = if text.trim_start().starts_with('{') {
+            fhir::read(text)?
+        } else {
+            list(text)?
         };
-        let mut entries = Vec::with_capacity(values.len());
-        let mut numbers = HashMap::with_capacity(values.len());
-        for (number, value) in (1..).zip(&values) {
-            let wrong = |id, problem| RosterError::Entry { number, id, problem };
-            let id: PatientId = field(value, "id").map_err(|problem| wrong(None, problem))?;
-            let name = field(value, "name").map_err(|problem| wrong(Some(id.clone()), problem))?;
-            if let Some(first) = numbers.insert(id.clone(), number) {
-                return Err(wrong(Some(id), EntryProblem::Duplicate { first }));
+        let mut entries = Vec::with_capacity(found.len());
+        let mut places = HashMap::with_capacity(found.len());
+        for Found { place, entry } in found {
+            let wrong = |WrongEntry { id, problem }| RosterError::Entry { place, id, problem };
+            let Some(entry) = entry.map_err(wrong)? else {
+                continue;
+            };
+            if let Some(first) = places.insert(entry.id.clone(), place) {
+                return Err(wrong(WrongEntry {
+                    id: Some(entry.id),
+                    problem: EntryProblem::Duplicate { first },
+                }));
             }
-            entries.push(RosterEntry { id, name });
+            entries.push(entry);
         }
         if entries.is_empty() {
             return Err(RosterError::Empty);
@@ -114,7 +184,31 @@ impl Roster {
     }
 }
 
-fn field<T: std::str::FromStr<Err = InvalidPatient>>(
+/// What a list of our own form has.
+fn list(text: &str) -> Result<Vec<Found>, RosterError> {
+    let json: Value = serde_json::from_str(text).map_err(|error| RosterError::not_json(&error))?;
+    let Value::Array(values) = json else {
+        return Err(RosterError::NotARoster);
+    };
+    let found = (1..).zip(&values).map(|(number, value)| Found {
+        place: Place::Entry { number, line: None },
+        entry: entry(value).map(Some),
+    });
+    Ok(found.collect())
+}
+
+fn entry(value: &Value) -> Result<RosterEntry, WrongEntry> {
+    let id: PatientId = text_field(value, "id")?;
+    match text_field(value, "name") {
+        Ok(name) => Ok(RosterEntry { id, name }),
+        Err(problem) => Err(WrongEntry {
+            id: Some(id),
+            problem,
+        }),
+    }
+}
+
+pub(crate) fn text_field<T: std::str::FromStr<Err = InvalidPatient>>(
     entry: &Value,
     name: &'static str,
 ) -> Result<T, EntryProblem> {
@@ -128,11 +222,31 @@ fn field<T: std::str::FromStr<Err = InvalidPatient>>(
     text.parse().map_err(EntryProblem::Invalid)
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Entry { number, .. } => write!(f, "entry {number}"),
+            Place::Line(line) => write!(f, "line {line}"),
+        }
+    }
+}
+
 struct OfPatient<'a>(Option<&'a PatientId>);
 
 impl fmt::Display for OfPatient<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |id| write!(f, " ({id})"))
+    }
+}
+
+struct OnLine(Place);
+
+impl fmt::Display for OnLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Entry { line: Some(line), .. } => write!(f, ", on line {line},"),
+            Place::Entry { line: None, .. } | Place::Line(_) => Ok(()),
+        }
     }
 }
 
@@ -175,10 +289,14 @@ mod tests {
             "the roster is not JSON: expected `,` or `}` at line 2 column 14",
         );
         check(
-            r#"{"id":"a","name":"Secret"}"#,
-            "the roster is not an array of objects with id and name",
+            "\"Secret\"",
+            "the roster is neither an array of objects with id and name nor FHIR patients (a Bundle, or one a line)",
         );
-        check("[]", "the roster is empty");
+        check(
+            r#"{"id":"a","name":"Secret"}"#,
+            "line 1 of the roster has no resourceType",
+        );
+        check("[]", "the roster has nobody who may check in");
         check("[7]", "entry 1 of the roster is not an object");
         check(
             r#"[{"id":"a","name":"Secret"},{"name":"Secret"}]"#,

@@ -89,34 +89,52 @@ async fn watch(State(gateway): State<Arc<Gateway>>) -> Response {
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large");
     };
     let request_id = gateway.request_ids.next().to_string();
     let Ok(event) = serde_json::to_vec(&event(&parts, &body, &request_id, (gateway.clock)())) else {
-        return plain(StatusCode::BAD_REQUEST, "Bad Request");
+        return plain(StatusCode::BAD_REQUEST, "A query parameter is invalid");
     };
     if event.len() > MAX_PAYLOAD_BYTES {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large");
     }
     match timeout(INTEGRATION_TIMEOUT, gateway.function.invoke(event.into())).await {
-        Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
-        Ok(Err(InvokeError::Stopping { .. })) => {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
-        }
+        Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "There was no answer in time"),
+        Ok(Err(InvokeError::Stopping { .. })) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The data cannot be read at the moment",
+        ),
         Ok(Err(error @ InvokeError::FunctionError { .. })) => {
             tracing::warn!(error = %runtime::telemetry::chain(&error), request_id, "request failed");
-            plain(StatusCode::BAD_GATEWAY, "Internal server error")
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
         }
         Ok(Ok(answer)) => response(&answer).unwrap_or_else(|reason| {
             tracing::error!(%reason, request_id, "malformed proxy response");
-            plain(StatusCode::BAD_GATEWAY, "Internal server error")
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
         }),
     }
 }
 
-fn plain(status: StatusCode, message: &str) -> Response {
-    let body = serde_json::json!({ "message": message }).to_string();
-    (status, [("content-type", "application/json")], body).into_response()
+/// What the gateway answers by itself: a problem of the contract's types, as the deployment's gateway responses are.
+fn plain(status: StatusCode, title: &str) -> Response {
+    let (kind, detail) = match status {
+        StatusCode::BAD_REQUEST => ("invalid-parameter", "The request is malformed."),
+        StatusCode::PAYLOAD_TOO_LARGE => ("request-too-large", "Ask with a shorter one."),
+        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "Ask again soon."),
+        StatusCode::GATEWAY_TIMEOUT => ("timeout", "Ask again later."),
+        _ => ("internal", "Ask again later."),
+    };
+    let problem = serde_json::json!({
+        "type": format!("urn:problem:patient-checkins:{kind}"),
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/problem+json"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, problem.to_string()).into_response()
 }
 
 /// Values by name, in one or in several forms. An absent one is `null`, as in API Gateway.
@@ -361,6 +379,21 @@ mod tests {
         headers.sort_unstable();
         let pipeline = ("link", "</pipeline>; rel=\"status\"");
         assert_eq!(headers, [("etag", "\"1\""), pipeline, ("x", "1"), ("x", "2")]);
+    }
+
+    #[tokio::test]
+    async fn what_it_answers_by_itself_is_of_the_contract() {
+        let contract: Value = serde_json::from_str(include_str!("../../backend/openapi.json")).unwrap();
+        let types = &contract["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
+        for status in [400, 413, 500, 503, 504] {
+            let answer = plain(StatusCode::from_u16(status).unwrap(), "title");
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
+            let problem: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["status"], status);
+            assert!(types.as_array().unwrap().contains(&problem["type"]), "{problem}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use domain::Timestamp;
 use event_log::EventLog;
 use projection::{
     ProjectionStore, ProjectionUnavailable, QuarantineQueue, Reconcile, ReconcileError, Retry,
-    SWEEP_OVERLAP_MILLIS, SweepStore, current,
+    SWEEP_OVERLAP_MILLIS, Sweep, SweepStore, current,
 };
 use runtime::Report;
 use runtime::clock::Clock;
@@ -48,7 +48,8 @@ pub struct Summary {
     /// Quarantined patients.
     pub quarantined: u64,
     /// How long ago the oldest event was recorded that was not applied yet, in milliseconds; 0 if there was none. It is
-    /// how far the projection was behind what it should have done by itself.
+    /// how far the projection was behind what it should have done by itself, so what waits behind a quarantine does not
+    /// count.
     pub lag_millis: u64,
 }
 
@@ -152,7 +153,11 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             });
         }
         // What was recorded before this sweep began has been compared.
-        self.store.put_swept_to(generation, began).await?;
+        let sweep = Sweep {
+            swept_to: began,
+            lag_millis: summary.lag_millis,
+        };
+        self.store.put_sweep(generation, &sweep).await?;
         Ok(summary)
     }
 }

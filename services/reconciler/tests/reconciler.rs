@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{Generation, StreamVersion};
 use event_log::EventTable;
 use projection::{ProjectionTable, SweepStore};
+use read_model::ReadModelStore;
 use reconciler::{Reconciler, Request, Summary};
 use testbed::{Queue, World, at};
 
@@ -131,6 +132,32 @@ async fn a_sweep_that_did_not_finish_is_begun_again_from_the_same_time() {
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), None);
     assert_eq!(reconcile(&world).await.quarantined, 1);
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(NOW()));
+}
+
+#[tokio::test]
+async fn what_the_projector_was_late_with_is_kept_for_whoever_asks_how_the_projection_is() {
+    let world = World::new().await;
+    let lag = async || {
+        let sweep = world.read_model.sweep(LIVE).await.unwrap();
+        sweep.unwrap().lag_millis
+    };
+    world.patient("p-1", 2).await;
+    reconcile(&world).await;
+    reconcile(&world).await;
+    assert_eq!(lag().await, 0);
+    world.check_in("p-1", 95).await;
+    reconcile(&world).await;
+    assert_eq!(lag().await, 5 * 60_000);
+    // What is known to wait behind a quarantine is not late.
+    world.patient("p-2", 3).await;
+    world
+        .edit("p-2", 3, "schema_version", AttributeValue::N("99".to_owned()))
+        .await;
+    reconciler(&world).handle(Request { full: true }).await.unwrap();
+    world.check_in("p-2", 96).await;
+    let summary = reconcile(&world).await;
+    assert_eq!((summary.behind, summary.lag_millis), (1, 0));
+    assert_eq!(lag().await, 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use projection::{
     Building, ProjectionStore, ProjectionUnavailable, PromoteError, Retry, SWEEP_OVERLAP_MILLIS, SweepStore,
     abandon, current, promote,
 };
-use read_model::{ReadModelStore, ReadModelUnavailable};
+use read_model::{ReadModelStore, ReadModelUnavailable, Sweep};
 use runtime::clock::Clock;
 
 use crate::persistent::{CatchUpError, PersistentReconcile};
@@ -116,7 +116,12 @@ impl<T: Tables> Promotion<'_, T> {
         let overtaken = self.reconcile(Retry::No).since(since).await?;
         // Everything recorded until now has been compared, so the reconciler need not look at history. If it can't be
         // noted, it does.
-        let _ = self.tables.projection().put_swept_to(generation, began).await;
+        let sweep = Sweep {
+            swept_to: began,
+            // What it found was left out on purpose until now: the projector was not late with it.
+            lag_millis: 0,
+        };
+        let _ = self.tables.projection().put_sweep(generation, &sweep).await;
         Ok(overtaken)
     }
 

@@ -25,5 +25,5 @@ pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, 
 pub use reconcile::{Reconcile, ReconcileError, Reconciled, SWEEP_OVERLAP_MILLIS};
 pub use store::{
     MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError,
-    SweepStore,
+    Sweep, SweepStore,
 };

@@ -247,16 +247,11 @@ impl SweepStore for ProjectionTable {
         Ok(sweep.map(|sweep| sweep.swept_to))
     }
 
-    async fn put_swept_to(
-        &self,
-        generation: Generation,
-        began: Timestamp,
-    ) -> Result<(), ProjectionUnavailable> {
-        let sweep = Sweep { swept_to: began };
+    async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {
         let keyed = Keyed {
             pk: item::sweep_pk(generation),
             sk: SWEEP,
-            content: &sweep,
+            content: sweep,
         };
         self.put(keyed)?.send().await.map_err(unavailable)?;
         Ok(())

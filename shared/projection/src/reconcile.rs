@@ -52,7 +52,8 @@ pub struct Reconciled {
     pub behind: u64,
     /// How many events were applied to those.
     pub events: u64,
-    /// When the oldest event was recorded that was not applied yet, of those that a sweep met.
+    /// When the oldest event was recorded that was not applied yet, of those that a sweep met; not counting those of
+    /// patients who were quarantined already.
     pub oldest: Option<Timestamp>,
     /// Those that still lag, since the event at this version can't be applied.
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
@@ -131,10 +132,13 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
             let mut behind = Hints::default();
             for ((patient, recorded), state) in chunk.iter().zip(states) {
                 reconciled.patients += 1;
-                let applied = state.map_or(StreamVersion::EMPTY, |state| state.applied);
-                if applied < recorded.head {
+                let state = state.unwrap_or_default();
+                if state.applied < recorded.head {
                     reconciled.behind += 1;
-                    reconciled.oldest = earlier(reconciled.oldest, recorded.oldest_after(applied));
+                    if state.quarantine.is_none() {
+                        let oldest = recorded.oldest_after(state.applied);
+                        reconciled.oldest = earlier(reconciled.oldest, oldest);
+                    }
                     behind.add_head(patient.clone(), recorded.head);
                 }
             }

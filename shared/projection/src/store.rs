@@ -5,6 +5,8 @@ use std::future::Future;
 use domain::{CheckinRow, Generation, PatientId, PatientState, StreamVersion, Timestamp};
 use read_model::{Control, Progress};
 
+pub use read_model::Sweep;
+
 /// Most rows that [`ProjectionStore::put_rows`] takes, and most requests of a [`batch_write`](crate::batch_write()):
 /// what one BatchWriteItem does
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html>).
@@ -101,10 +103,10 @@ pub trait SweepStore: Send + Sync {
         generation: Generation,
     ) -> impl Future<Output = Result<Option<Timestamp>, ProjectionUnavailable>> + Send;
 
-    /// Keeps that a sweep which began at `began` has finished.
-    fn put_swept_to(
+    /// Keeps that this sweep has finished.
+    fn put_sweep(
         &self,
         generation: Generation,
-        began: Timestamp,
+        sweep: &Sweep,
     ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
 }

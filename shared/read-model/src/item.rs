@@ -105,8 +105,12 @@ pub struct Progress {
 /// How far the reconciler has compared a generation with the events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// When the last sweep that finished began.
+    /// When the last sweep that finished began: what was recorded before is in the generation.
     pub swept_to: Timestamp,
+    /// How long, at that time, the oldest event had waited that the projector had not applied, in milliseconds; 0 if
+    /// there was none. The sweep applied it.
+    #[serde(default)]
+    pub lag_millis: u64,
 }
 
 /// A patient's summary. It is listed by both indexes.

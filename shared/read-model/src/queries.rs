@@ -12,6 +12,9 @@ use domain::{
     CheckinRow, Generation, ListingShard, Patient, PatientId, PatientState, StreamVersion, Timestamp,
 };
 
+use futures::future::try_join;
+
+use crate::freshness::Freshness;
 use crate::merge::{Merge, ShardedIndex};
 use crate::store::{
     Consistency, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey, RowRange, StoredState,
@@ -102,6 +105,19 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
     #[must_use]
     pub const fn new(store: &'a S, generation: Generation) -> Queries<'a, S> {
         Queries { store, generation }
+    }
+
+    /// How far the generation is known to have come.
+    ///
+    /// # Errors
+    /// [`ReadModelUnavailable`]: retry later.
+    pub async fn freshness(&self) -> Result<Freshness, ReadModelUnavailable> {
+        let (progress, sweep) = try_join(
+            self.store.progress(self.generation),
+            self.store.sweep(self.generation),
+        )
+        .await?;
+        Ok(Freshness { progress, sweep })
     }
 
     /// One patient, if version `at_least` has been applied ([`StreamVersion::EMPTY`]: whatever has been).

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::item::{
     self, BY_ID, BY_RECENT, CONTROL, Control, PATIENT_ID, PK, PROGRESS, Progress, RECENT_KEY, RowItem, SHARD,
-    SK, SUMMARY, SummaryItem,
+    SK, SUMMARY, SWEEP, SummaryItem, Sweep,
 };
 use crate::store::{
     Consistency, MalformedSummary, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowRange,
@@ -122,6 +122,10 @@ impl ReadModelStore for ReadModelTable {
 
     async fn progress(&self, generation: Generation) -> Result<Option<Progress>, ReadModelUnavailable> {
         self.get(&item::progress_pk(generation), PROGRESS).await
+    }
+
+    async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
+        self.get(&item::sweep_pk(generation), SWEEP).await
     }
 
     async fn states(

@@ -5,7 +5,7 @@ use std::future::Future;
 use domain::{CheckinRow, Generation, ListingShard, PatientId, PatientState, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::item::{Control, Progress};
+use crate::item::{Control, Progress, Sweep};
 
 /// The read model could not be read: throttled, unreachable, or not there. Retry later.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,12 @@ pub trait ReadModelStore: Send + Sync {
         &self,
         generation: Generation,
     ) -> impl Future<Output = Result<Option<Progress>, ReadModelUnavailable>> + Send;
+
+    /// A generation's last sweep; `None` before it was compared with the events.
+    fn sweep(
+        &self,
+        generation: Generation,
+    ) -> impl Future<Output = Result<Option<Sweep>, ReadModelUnavailable>> + Send;
 
     /// What is stored of these patients, each named once, in their order.
     fn states(

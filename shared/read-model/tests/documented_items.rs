@@ -7,7 +7,8 @@
 
 use domain::Generation;
 use read_model::item::{
-    CONTROL, Control, PROGRESS, Progress, RowItem, SummaryItem, patient_pk, progress_pk, row_sk,
+    CONTROL, Control, PROGRESS, Progress, RowItem, SWEEP, SummaryItem, Sweep, patient_pk, progress_pk,
+    row_sk, sweep_pk,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,10 +60,12 @@ fn the_documented_check_in_is_what_is_stored() {
 }
 
 #[test]
-fn the_documented_control_and_progress_are_what_is_stored() {
+fn the_documented_control_progress_and_sweep_are_what_is_stored() {
     let (control, keys) = example::<Control>("control");
     assert_eq!(control.building, Some(control.latest));
     assert_eq!(keys, [CONTROL, CONTROL]);
     let (_, keys) = example::<Progress>("progress");
     assert_eq!(keys, [progress_pk(Generation::FIRST).as_str(), PROGRESS]);
+    let (_, keys) = example::<Sweep>("sweep");
+    assert_eq!(keys, [sweep_pk(Generation::FIRST).as_str(), SWEEP]);
 }

@@ -11,7 +11,7 @@ use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
 use read_model::item::{RowItem, SummaryItem};
 use read_model::{
     CheckinsQuery, Consistency, Control, Page, PageLimit, PatientError, Progress, Queries, ReadModelStore,
-    ReadModelTable, ReadModelUnavailable, RecentEntry, RowRange, StoredState,
+    ReadModelTable, ReadModelUnavailable, RecentEntry, RowRange, StoredState, Sweep,
 };
 
 const G1: Generation = Generation::FIRST;
@@ -83,6 +83,10 @@ impl ReadModelStore for Store {
 
     async fn progress(&self, generation: Generation) -> Result<Option<Progress>, ReadModelUnavailable> {
         self.table.progress(generation).await
+    }
+
+    async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
+        self.table.sweep(generation).await
     }
 
     async fn states(

@@ -18,7 +18,7 @@ use projection::{
 };
 use read_model::{
     Consistency, Control, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
-    RowRange, StoredState, item,
+    RowRange, StoredState, Sweep, item,
 };
 
 use crate::people::{Person, people, place_of};
@@ -622,15 +622,11 @@ impl SweepStore for Stores<'_> {
         Ok(swept_to)
     }
 
-    async fn put_swept_to(
-        &self,
-        generation: Generation,
-        began: Timestamp,
-    ) -> Result<(), ProjectionUnavailable> {
+    async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {
         let began = if self.planted(Bug::SweptToItsEnd) {
             clock()
         } else {
-            began
+            sweep.swept_to
         };
         self.write(Write::SweptTo { generation, began })
             .await
@@ -745,6 +741,21 @@ impl ReadModelStore for Stores<'_> {
         )
         .await
         .map_err(read_model_unavailable)
+    }
+
+    async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
+        let swept_to = self
+            .read(
+                "read sweep",
+                |world| world.tables.build(generation)?.swept_to,
+                |_| generation.to_string(),
+            )
+            .await
+            .map_err(read_model_unavailable)?;
+        Ok(swept_to.map(|swept_to| Sweep {
+            swept_to,
+            lag_millis: 0,
+        }))
     }
 
     async fn states(

@@ -38,6 +38,20 @@ pub(crate) fn request(address: &str, method: &str, path: &str, body: &str) -> st
     send(address, method, path, body)?.answer()
 }
 
+/// As [`request`], with headers, each of which ends with `\r\n`.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn request_with(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<Answer> {
+    send_with(address, method, path, headers, body)?.answer()
+}
+
 /// One request in the JSON protocol of AWS.
 #[track_caller]
 pub(crate) fn post_json(address: &str, target: &str, body: &str) -> Value {

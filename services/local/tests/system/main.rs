@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod canary;
 mod check;
 mod crashes;
 mod http;

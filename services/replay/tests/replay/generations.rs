@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{Generation, StreamVersion};
 use embedded::READ_MODEL_TABLE;
-use projection::{ProjectionStore, SweepStore};
+use projection::{ProjectionStore, Sweep, SweepStore};
 use read_model::item::generation_of;
 use replay::{PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
 use testbed::World;
@@ -100,7 +100,11 @@ async fn roll_back_brings_the_previous_generation_up_to_date_first() {
     let world = world().await;
     let mut position = None;
     deliver(&world, &mut position).await;
-    world.store().put_swept_to(LIVE, now()).await.unwrap();
+    let sweep = Sweep {
+        swept_to: now(),
+        lag_millis: 0,
+    };
+    world.store().put_sweep(LIVE, &sweep).await.unwrap();
     let tables = Connected::new(&world);
     tables.rebuild().run(&|_, _| ()).await.unwrap();
     world.check_in("p-2", 1_001).await;

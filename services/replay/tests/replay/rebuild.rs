@@ -9,7 +9,7 @@ use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
     SweepStore,
 };
-use read_model::{Control, Progress};
+use read_model::{Control, Progress, Sweep};
 use replay::{Compare, Pass, Rebuild, RebuildError, Rebuilt, status};
 use testbed::{World, at};
 
@@ -186,12 +186,8 @@ impl SweepStore for BeforePromotion<'_> {
         self.inner.swept_to(generation).await
     }
 
-    async fn put_swept_to(
-        &self,
-        generation: Generation,
-        began: Timestamp,
-    ) -> Result<(), ProjectionUnavailable> {
-        self.inner.put_swept_to(generation, began).await
+    async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {
+        self.inner.put_sweep(generation, sweep).await
     }
 }
 
