@@ -3,7 +3,7 @@
 # Everything they keep is in $CI_TOOLS/containers, so that the base image is built once.
 
 containers=$CI_TOOLS/containers
-mkdir -p "$containers"
+mkdir -p "$containers/tmp"
 cat >"$containers/storage.conf" <<END
 [storage]
 driver = "vfs"
@@ -26,4 +26,4 @@ END
 export CONTAINERS_STORAGE_CONF=$containers/storage.conf CONTAINERS_REGISTRIES_CONF=$containers/registries.conf \
   CONTAINERS_CONF=$containers/containers.conf STORAGE_DRIVER=vfs \
   BUILDAH_ISOLATION=chroot BUILDAH_LAYERS=false \
-  TMPDIR=${TMPDIR:-/tmp}
+  TMPDIR=$containers/tmp
