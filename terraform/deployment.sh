@@ -38,6 +38,8 @@ ended() {
   local code=$?
   trap - EXIT
   trap '' HUP INT TERM
+  # A signal may have come while the output of some command went elsewhere.
+  exec 2>&3
   if [ "$code" -ne 0 ] && [ -n "$step" ]; then
     say ""
     say "$program: failed at the step: $step (exit code $code)"
@@ -56,6 +58,7 @@ tail_of_log() {
 }
 
 catch_the_end() {
+  exec 3>&2
   trap ended EXIT
   trap 'fault="It was stopped by a signal (SIGHUP)."; exit 129' HUP
   trap 'fault="It was stopped by a signal (SIGINT)."; exit 130' INT
