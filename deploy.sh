@@ -216,15 +216,16 @@ foreign() { # WHAT
   refuse "$NOT_READY" "There is $1 that is not of this system. Choose another name with DEPLOYMENT."
 }
 
-# What AWS answers; nothing if it is not there.
+# What AWS answers; nothing if it is not there, which is said by an error, or by an empty list.
 question() { # NOT_FOUND COMMAND…
-  local not_found=$1
+  local not_found=$1 found
   shift
-  if ! "$@" --output text 2>"$scratch/error"; then
+  if ! found=$("$@" --output text 2>"$scratch/error"); then
     grep -q "$not_found" "$scratch/error" && return
     cat "$scratch/error" >&2
     return 1
   fi
+  [ "$found" = None ] || printf '%s' "$found"
 }
 
 # Takes into the state what find_unknown found.

@@ -69,7 +69,7 @@ catch_the_end() {
 # Runs a command; what it prints goes to the log, and the lines that show progress to the terminal too.
 logged() { # COMMAND…
   "$@" 2>&1 </dev/null | tee -a "$log" | awk '
-    /: (Creation|Modifications|Destruction|Import) complete|^Apply complete|^Destroy complete|^STEP |Pushed|digest: / {
+    /^[^ ].*: (Creation|Modifications|Destruction|Import) complete|^Apply complete|^(\[[0-9]+\/[0-9]+\] )?STEP |^[^ ]+: digest: / {
       print "           " $0
       fflush()
     }' >&2

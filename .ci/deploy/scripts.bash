@@ -69,10 +69,11 @@ steps_of() { # FILE: the steps that a run has begun
 }
 
 # Lets the run fail at each of its calls in each way, from the world that PREPARE makes; it must then fail, and name the
-# step, and a second run must come to the same account as one that nothing happened to.
-every_fault() { # PREPARE SCRIPT ARGUMENT…
-  local prepare=$1 calls before number kind expected step
-  shift
+# step, and a second run must come to the same account as one that nothing happened to. UNLOCKED calls are made before
+# the lock is taken: if it is killed there, nobody remembers.
+every_fault() { # UNLOCKED PREPARE SCRIPT ARGUMENT…
+  local unlocked=$1 prepare=$2 calls before number kind expected step
+  shift 2
   $prepare
   before=$(wc -l <"$WORLD/calls")
   check 0 "" "$@"
@@ -99,7 +100,7 @@ every_fault() { # PREPARE SCRIPT ARGUMENT…
       fi
       step=$(sed -n 's/.*failed at the step: \(.*\) (exit code .*/\1/p' "$WORLD/errors")
       case $kind in
-        # What is killed can't say anything; the next run does. Before the lock there is nobody to remember.
+        # What is killed can't say anything; the next run does.
         KILL | gone) step="" ;;
         *)
           if ! grep -qxF -- "$step" "$BATS_TEST_TMPDIR/steps"; then
@@ -114,7 +115,7 @@ every_fault() { # PREPARE SCRIPT ARGUMENT…
       check 0 "" "$@" || { echo "after $kind of call $number"; return 1; }
       case $kind in
         KILL | gone)
-          if [ "$number" -gt "$first_locked" ] && [[ $errors != *"was killed at the step: "* ]]; then
+          if [ "$number" -gt "$unlocked" ] && [[ $errors != *"was killed at the step: "* ]]; then
             echo "$kind of call $number: nobody says so"
             echo "$errors"
             return 1

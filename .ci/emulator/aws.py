@@ -9,6 +9,8 @@ writes FOLDER/environment once it is ready: the variables with which the tools f
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import sys
 import threading
@@ -21,10 +23,7 @@ with socket.create_server(("127.0.0.1", 0)) as free:
     PORT = free.getsockname()[1]
 # ministack reads its settings when it is imported.
 os.environ |= {
-    "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(PORT), "MINISTACK_REGION": REGION,
-    # APIs have the host names that they have on AWS.
-    "MINISTACK_HOST": f"{REGION}.amazonaws.com",
-    "TMPDIR": str(FOLDER),
+    "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(PORT), "MINISTACK_REGION": REGION, "TMPDIR": str(FOLDER),
 }
 sys.argv = ["ministack"]
 
@@ -44,6 +43,10 @@ functions = Functions(
     FOLDER, access | {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}, network.address, network.authority,
     {"HTTPS_PROXY": proxy, "SSL_CERT_FILE": str(authorities)},
 )
+
+
+# APIs have the host names that they have on AWS.
+app._EXECUTE_API_RE = re.compile(rf"^([a-z0-9]+)\.execute-api\.{REGION}\.amazonaws\.com(?::\d+)?$")
 
 
 # Functions of image type run here.
@@ -136,8 +139,15 @@ def tell_when_ready():
 
 
 threading.Thread(target=tell_when_ready, daemon=True).start()
+
+
+def note_names(*_):
+    (FOLDER / "asked").write_text("\n".join(sorted(network.asked)) + "\n")
+
+
+# Which names the functions have looked up.
+signal.signal(signal.SIGUSR1, note_names)
 try:
     app.main()
 finally:
     functions.stop()
-    (FOLDER / "asked").write_text("\n".join(sorted(network.asked)) + "\n")

@@ -25,5 +25,5 @@ events_logger = "none"
 END
 export CONTAINERS_STORAGE_CONF=$containers/storage.conf CONTAINERS_REGISTRIES_CONF=$containers/registries.conf \
   CONTAINERS_CONF=$containers/containers.conf STORAGE_DRIVER=vfs \
-  BUILDAH_ISOLATION=chroot BUILDAH_LAYERS=false \
+  BUILDAH_ISOLATION=chroot BUILDAH_LAYERS=true \
   TMPDIR=$containers/tmp
