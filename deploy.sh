@@ -66,7 +66,7 @@ main() {
   begin "look at the settings and the tools" "put that right. Nothing was changed."
   read_settings
   choose_architecture
-  need terraform aws curl awk sed tar tee tail tr
+  need terraform aws curl sed tar tee tail tr
   need_terraform
   [ -n "$plan_only" ] || choose_container_tool
   take_lock

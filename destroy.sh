@@ -59,7 +59,7 @@ main() {
 
   begin "look at the settings and the tools" "put that right. Nothing was changed."
   read_settings
-  need terraform aws awk sed tee tail tr
+  need terraform aws sed tee tail tr
   need_terraform
   take_lock
 

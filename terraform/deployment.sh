@@ -68,11 +68,16 @@ catch_the_end() {
 
 # Runs a command; what it prints goes to the log, and the lines that show progress to the terminal too.
 logged() { # COMMAND…
-  "$@" 2>&1 </dev/null | tee -a "$log" | awk '
-    /^[^ ].*: (Creation|Modifications|Destruction|Import) complete|^Apply complete|^(\[[0-9]+\/[0-9]+\] )?STEP |^[^ ]+: digest: / {
-      print "           " $0
-      fflush()
-    }' >&2
+  "$@" 2>&1 </dev/null | tee -a "$log" | progress
+}
+
+# Deliberately not awk or sed, some of which wait for more before they look at what there is.
+progress() {
+  local line
+  local wanted='^[^ ].*: (Creation|Modifications|Destruction|Import) complete|^Apply complete|^(\[[0-9/]+\] )?STEP |^[^ ]+: digest: '
+  while IFS= read -r line; do
+    if [[ $line =~ $wanted ]]; then say "           $line"; fi
+  done
 }
 
 ## What has to be there before anything changes

@@ -93,6 +93,7 @@ def import_any_method(api, resource, method, *rest):
 
 apigateway_v1._import_operation = import_any_method
 
+
 # An SDK that got no answer asks again. AWS says 409 to the second AddPermission, which the provider then repeats for
 # five minutes; this machine loses no answers for good, so an identical repeat is taken as done.
 add_permission = lambda_svc._add_permission

@@ -1,7 +1,7 @@
 """Lambda functions of image type without Docker: the image is pulled from the emulator's registry by its digest,
 unpacked, and its entry point runs in there, as a user that owns nothing, on a Lambda Runtime API of its own.
 
-As on Lambda, the image is given a name server, /tmp, and the function's variables. The certificate authority of the
+As on Lambda, the image is given a name server, /tmp, a few devices, and the function's variables. The certificate authority of the
 emulator is added to the list that the image brings along: AWS's own are on it already.
 """
 
@@ -12,6 +12,7 @@ import os
 import pathlib
 import queue
 import shutil
+import stat
 import subprocess
 import tarfile
 import threading
@@ -68,6 +69,10 @@ class Functions:
         (root / "etc/resolv.conf").write_text(f"nameserver {self.name_server}\n")
         (root / "tmp").mkdir(exist_ok=True)
         (root / "tmp").chmod(0o1777)
+        (root / "dev").mkdir(exist_ok=True)
+        for name, minor in {"null": 3, "zero": 5, "random": 8, "urandom": 9}.items():
+            os.mknod(root / "dev" / name, stat.S_IFCHR, os.makedev(1, minor))
+            (root / "dev" / name).chmod(0o666)
         configured = json.loads((work / "config.json").read_text())["config"]
         for variable in configured.get("Env", []):
             if variable.startswith("SSL_CERT_FILE="):

@@ -32,7 +32,7 @@ class Network:
 
     def _certificates(self, region):
         """An authority of this run's own, and a certificate for the names of AWS in this region."""
-        names = ["*", f"*.{region}"] + [f"*.{part}.{region}" for part in ("execute-api", "ecr", "dkr.ecr", "s3")]
+        names = ["*", f"*.{region}"] + [f"*.{part}.{region}" for part in ("execute-api", "ecr", "dkr.ecr", "ddb", "s3")]
         names.append("*.queue")  # SQS, as version 1 of the AWS CLI knows it
         (self.folder / "leaf.ext").write_text(
             "subjectAltName=" + ",".join(f"DNS:{name}{SUFFIX}" for name in names)
