@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs a build of `local` as a stranger would, with every command that the README shows.
+"""Runs a build of `local` as a stranger would, with every command that README.md and docs/API.md show.
 
     end_to_end.py LOCAL REPLAY     the two programs
 
-Each block of commands in README.md that is marked `<!-- try -->` is run as it stands, but for the addresses: the port
+Each block of commands in them that is marked `<!-- try -->` is run as it stands, but for the addresses: the port
 8080 of the README and its DynamoDB address are replaced by those that this run was given by the system. If a block of
 JSON follows, the answer must have the same shape.
 """
@@ -101,17 +101,17 @@ def same_shape(one, other):
     return not isinstance(one, (dict, list)) and not isinstance(other, (dict, list))
 
 
-def readme_blocks():
+def shown_blocks(document):
     """The commands that are marked, each with the JSON that is shown below it, if any."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / document).read_text()
     pattern = r"<!-- try -->\n```sh\n(.*?)```(?:\n\n?```json\n(.*?)```)?"
     blocks = re.findall(pattern, text, re.S)
     assert len(blocks) == text.count("<!-- try -->") > 0
     return blocks
 
 
-def try_readme(system):
-    for commands, expected in readme_blocks():
+def try_shown(system, document):
+    for commands, expected in shown_blocks(document):
         base = system.url.removesuffix("/patients")
         shown = commands.replace("http://127.0.0.1:8080", base).replace("http://127.0.0.1:PORT", system.dynamodb)
         shown = shown.replace("cargo run -p replay --", str(REPLAY))
@@ -123,7 +123,7 @@ def try_readme(system):
         assert done.stdout.strip(), "no output"
         if expected:
             found = json.loads(done.stdout)
-            assert same_shape(found, json.loads(expected)), f"the README shows another shape than\n{done.stdout}"
+            assert same_shape(found, json.loads(expected)), f"{document} shows another shape than\n{done.stdout}"
 
 
 def main():
@@ -149,8 +149,9 @@ def main():
         rows = system.checkins(patient["id"])
         assert rows and rows == sorted(rows, key=lambda row: row["occurredAt"], reverse=True)
 
-        print("what the README shows", flush=True)
-        try_readme(system)
+        for document in ["README.md", "docs/API.md"]:
+            print(f"what {document} shows", flush=True)
+            try_shown(system, document)
 
         print("killed, and started again on the same folder", flush=True)
         # On one page, as whoever checks in meanwhile moves to the front.

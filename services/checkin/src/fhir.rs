@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_name(names: serde_json::Value, expected: &str) {
+    fn check_name(names: &serde_json::Value, expected: &str) {
         let patient = json!({ "resourceType": "Patient", "id": "a", "name": names });
         assert_eq!(
             patients(&patient.to_string()),
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn the_best_name_is_taken() {
         check_name(
-            json!([
+            &json!([
                 { "use": "nickname", "text": "Addie" },
                 { "use": "old", "text": "Ada Before" },
                 { "use": "usual", "text": "Ada Example" },
@@ -247,16 +247,16 @@ mod tests {
             "Ada Beatrice Example",
         );
         check_name(
-            json!([{ "use": "temp", "text": "Unknown 7" }, { "text": "Ada" }]),
+            &json!([{ "use": "temp", "text": "Unknown 7" }, { "text": "Ada" }]),
             "Ada",
         );
         // One that says nothing is no name.
         check_name(
-            json!([{ "use": "official", "text": " " }, { "use": "nickname", "text": " Addie " }]),
+            &json!([{ "use": "official", "text": " " }, { "use": "nickname", "text": " Addie " }]),
             "Addie",
         );
         check_name(
-            json!([{ "given": [null, "Ada", ""], "_given": [{ "extension": [] }], "family": "Example" }]),
+            &json!([{ "given": [null, "Ada", ""], "_given": [{ "extension": [] }], "family": "Example" }]),
             "Ada Example",
         );
     }

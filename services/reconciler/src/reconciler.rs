@@ -1,10 +1,10 @@
 //! What the reconciler does when its schedule fires.
 
-use domain::Timestamp;
+use domain::{Generation, Timestamp};
 use event_log::EventLog;
 use projection::{
-    ProjectionStore, ProjectionUnavailable, QuarantineQueue, Reconcile, ReconcileError, Retry,
-    SWEEP_OVERLAP_MILLIS, Sweep, SweepStore, current,
+    ProjectionStore, ProjectionUnavailable, QuarantineQueue, Reconcile, ReconcileError, Reconciled,
+    Remaining, Retry, SWEEP_OVERLAP_MILLIS, Sweep, SweepStore, current,
 };
 use runtime::Report;
 use runtime::clock::Clock;
@@ -73,7 +73,7 @@ impl Summary {
     }
 }
 
-/// Why it did not finish. Invoke it again: it begins where the last one that finished did.
+/// Why it did not finish. Invoke it again: it begins where this one came to, or at the oldest event that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcilerError {
     /// The read model's table can't be reached.
@@ -100,12 +100,9 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
     pub async fn handle(&self, request: Request) -> Result<Summary, ReconcilerError> {
         let began = (self.clock)();
         let generation = current(&self.store).await?.active;
-        let swept_to = if request.full {
-            None
-        } else {
-            self.store.swept_to(generation).await?
-        };
-        let from = swept_to.map_or(Timestamp::EARLIEST, |last| {
+        let swept_to = self.store.swept_to(generation).await?;
+        let begin_at = if request.full { None } else { swept_to };
+        let from = begin_at.map_or(Timestamp::EARLIEST, |last| {
             last.plus_millis(-SWEEP_OVERLAP_MILLIS)
         });
         let reconcile = Reconcile {
@@ -117,7 +114,15 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             concurrency: self.concurrency,
             now: began,
         };
-        let reconciled = reconcile.since(from).await?;
+        let mut reconciled = Reconciled::default();
+        let mut remaining = Remaining::since(from);
+        while !remaining.is_empty() {
+            reconciled = reconciled.plus(reconcile.round(&mut remaining).await?);
+            // An invocation that is cut short, since there is too much for one, leaves less for the next.
+            if let Some(reached) = remaining.reached().filter(|reached| Some(*reached) > swept_to) {
+                self.put_sweep(generation, reached, began, &reconciled).await?;
+            }
+        }
         for (patient, error) in &reconciled.failed {
             tracing::warn!(
                 patient_id = patient.as_str(),
@@ -131,9 +136,7 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             behind: reconciled.behind,
             events: reconciled.events,
             quarantined: count(reconciled.quarantined.len()),
-            lag_millis: reconciled.oldest.map_or(0, |oldest| {
-                u64::try_from(began.millis_since(oldest)).unwrap_or_default()
-            }),
+            lag_millis: lag_millis(began, &reconciled),
         };
         tracing::info!(
             generation = generation.get(),
@@ -146,18 +149,38 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             failed = reconciled.failed.len(),
             "reconciled"
         );
+        // What was recorded before this sweep began has been compared.
+        self.put_sweep(generation, began, began, &reconciled).await?;
         if !reconciled.failed.is_empty() {
             return Err(ReconcilerError::Incomplete {
                 patients: reconciled.failed.len(),
                 summary,
             });
         }
-        // What was recorded before this sweep began has been compared.
-        let sweep = Sweep {
-            swept_to: began,
-            lag_millis: summary.lag_millis,
-        };
-        self.store.put_sweep(generation, &sweep).await?;
         Ok(summary)
     }
+
+    /// Notes that what was recorded before `reached` is applied, but for what failed: the next sweep begins there.
+    async fn put_sweep(
+        &self,
+        generation: Generation,
+        reached: Timestamp,
+        began: Timestamp,
+        reconciled: &Reconciled,
+    ) -> Result<(), ProjectionUnavailable> {
+        let sweep = Sweep {
+            swept_to: reconciled
+                .oldest_failed
+                .map_or(reached, |oldest| oldest.min(reached)),
+            lag_millis: lag_millis(began, reconciled),
+        };
+        self.store.put_sweep(generation, &sweep).await
+    }
+}
+
+fn lag_millis(began: Timestamp, reconciled: &Reconciled) -> u64 {
+    let waited = reconciled.oldest.map(|oldest| began.millis_since(oldest));
+    waited
+        .and_then(|waited| u64::try_from(waited).ok())
+        .unwrap_or_default()
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use domain::{EventShard, Generation, PatientId, StreamVersion, Timestamp};
-use event_log::{EventLog, LogUnavailable};
+use event_log::{EventLog, LogPosition, LogUnavailable};
 
 use crate::advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
 use crate::at_once::all_at_once;
@@ -55,6 +55,8 @@ pub struct Reconciled {
     /// When the oldest event was recorded that was not applied yet, of those that a sweep met; not counting those of
     /// patients who were quarantined already.
     pub oldest: Option<Timestamp>,
+    /// When the oldest event was recorded that is still not applied to one of those that failed, of those that a sweep met.
+    pub oldest_failed: Option<Timestamp>,
     /// Those that still lag, since the event at this version can't be applied.
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
     /// Those that still lag for another reason: reconcile them again.
@@ -79,30 +81,60 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
     /// # Errors
     /// [`ReconcileError`]
     pub async fn since(&self, from: Timestamp) -> Result<Reconciled, ReconcileError> {
-        let sweeps = EventShard::all().map(|shard| self.sweep(shard, from)).collect();
-        let swept = all_at_once(self.concurrency, sweeps).await;
-        swept
-            .into_iter()
-            .try_fold(Reconciled::default(), |sum, shard| Ok(sum.plus(shard?)))
+        let mut remaining = Remaining::since(from);
+        let mut reconciled = Reconciled::default();
+        while !remaining.is_empty() {
+            reconciled = reconciled.plus(self.round(&mut remaining).await?);
+        }
+        Ok(reconciled)
     }
 
-    async fn sweep(&self, shard: EventShard, from: Timestamp) -> Result<Reconciled, ReconcileError> {
-        let mut reconciled = Reconciled::default();
-        let mut next = None;
-        loop {
-            let page = self.log.recorded_since(shard, from, next).await?;
-            let mut recorded: BTreeMap<PatientId, Recorded> = BTreeMap::new();
-            for entry in page.entries {
-                let of = recorded.entry(entry.patient_id).or_default();
-                of.head = entry.version.max(of.head);
-                of.events.push((entry.version, entry.recorded_at));
-            }
-            reconciled = reconciled.plus(self.to(recorded.into_iter().collect()).await?);
-            next = page.next;
-            if next.is_none() {
-                return Ok(reconciled);
-            }
+    /// Reconciles a page of each shard of what remains, and leaves the rest in it.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]; what remains is then as it was.
+    pub async fn round(&self, remaining: &mut Remaining) -> Result<Reconciled, ReconcileError> {
+        let pages = remaining
+            .shards
+            .iter()
+            .map(|place| self.page(remaining.from, place))
+            .collect();
+        let pages: Result<Vec<_>, ReconcileError> =
+            all_at_once(self.concurrency, pages).await.into_iter().collect();
+        let (reconciled, shards): (Vec<_>, Vec<_>) = pages?.into_iter().unzip();
+        remaining.shards = shards.into_iter().flatten().collect();
+        Ok(reconciled
+            .into_iter()
+            .fold(Reconciled::default(), Reconciled::plus))
+    }
+
+    /// Reconciles one page; what is left of the shard, if anything is.
+    async fn page(
+        &self,
+        from: Timestamp,
+        place: &Place,
+    ) -> Result<(Reconciled, Option<Place>), ReconcileError> {
+        let page = self
+            .log
+            .recorded_since(place.shard, from, place.next.clone())
+            .await?;
+        let reached = page
+            .entries
+            .last()
+            .map_or(place.reached, |entry| entry.recorded_at);
+        let mut recorded: BTreeMap<PatientId, Recorded> = BTreeMap::new();
+        for entry in page.entries {
+            let of = recorded.entry(entry.patient_id).or_default();
+            of.head = entry.version.max(of.head);
+            of.events.push((entry.version, entry.recorded_at));
         }
+        let reconciled = self.to(recorded.into_iter().collect()).await?;
+        let left = page.next.map(|next| Place {
+            shard: place.shard,
+            next: Some(next),
+            reached,
+        });
+        Ok((reconciled, left))
     }
 
     /// Reconciles these patients with the heads of their streams, read consistently.
@@ -130,24 +162,32 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
             let patients: Vec<PatientId> = chunk.iter().map(|(patient, _)| patient.clone()).collect();
             let states = self.store.states(self.generation, &patients).await?;
             let mut behind = Hints::default();
+            let mut missing: BTreeMap<&PatientId, Option<Timestamp>> = BTreeMap::new();
             for ((patient, recorded), state) in chunk.iter().zip(states) {
                 reconciled.patients += 1;
                 let state = state.unwrap_or_default();
                 if state.applied < recorded.head {
                     reconciled.behind += 1;
+                    let oldest = recorded.oldest_after(state.applied);
+                    missing.insert(patient, oldest);
                     if state.quarantine.is_none() {
-                        let oldest = recorded.oldest_after(state.applied);
                         reconciled.oldest = earlier(reconciled.oldest, oldest);
                     }
                     behind.add_head(patient.clone(), recorded.head);
                 }
             }
-            self.repair(&behind, &mut reconciled).await;
+            let failed = self.repair(&behind, &mut reconciled).await;
+            for patient in failed {
+                let oldest = missing.get(&patient).copied().flatten();
+                reconciled.oldest_failed = earlier(reconciled.oldest_failed, oldest);
+            }
         }
         Ok(reconciled)
     }
 
-    async fn repair(&self, behind: &Hints, reconciled: &mut Reconciled) {
+    /// Applies what is missing; the patients for whom that failed.
+    async fn repair(&self, behind: &Hints, reconciled: &mut Reconciled) -> Vec<PatientId> {
+        let mut failed = Vec::new();
         let advance = Advance {
             log: self.log,
             store: self.store,
@@ -163,9 +203,58 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Reconcile<'_, L, S, Q>
                 Outcome::Reached { from, to, .. } => reconciled.events += from.behind(to),
                 Outcome::GapLeft => {}
                 Outcome::Quarantined { at, .. } => drop(reconciled.quarantined.insert(patient, at)),
-                Outcome::Failed(error) => drop(reconciled.failed.insert(patient, error)),
+                Outcome::Failed(error) => {
+                    failed.push(patient.clone());
+                    reconciled.failed.insert(patient, error);
+                }
             }
         }
+        failed
+    }
+}
+
+/// What remains of a sweep: what was recorded at some time or later, and has not been compared yet.
+#[derive(Debug, Clone)]
+pub struct Remaining {
+    from: Timestamp,
+    shards: Vec<Place>,
+}
+
+/// What remains of a shard.
+#[derive(Debug, Clone)]
+struct Place {
+    shard: EventShard,
+    /// Where to go on; `None` where nothing was read yet.
+    next: Option<LogPosition>,
+    /// All that was recorded in this shard before this time has been compared.
+    reached: Timestamp,
+}
+
+impl Remaining {
+    /// All that was recorded at `from` or later.
+    #[must_use]
+    pub fn since(from: Timestamp) -> Remaining {
+        let shards = EventShard::all().map(|shard| Place {
+            shard,
+            next: None,
+            reached: from,
+        });
+        Remaining {
+            from,
+            shards: shards.collect(),
+        }
+    }
+
+    /// Whether everything has been compared.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shards.is_empty()
+    }
+
+    /// All that was recorded before this time has been compared; `None` if everything has.
+    #[must_use]
+    pub fn reached(&self) -> Option<Timestamp> {
+        self.shards.iter().map(|place| place.reached).min()
     }
 }
 
@@ -190,11 +279,14 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 impl Reconciled {
-    fn plus(mut self, other: Reconciled) -> Reconciled {
+    /// Both together.
+    #[must_use]
+    pub fn plus(mut self, other: Reconciled) -> Reconciled {
         self.patients += other.patients;
         self.behind += other.behind;
         self.events += other.events;
         self.oldest = earlier(self.oldest, other.oldest);
+        self.oldest_failed = earlier(self.oldest_failed, other.oldest_failed);
         self.quarantined.extend(other.quarantined);
         self.failed.extend(other.failed);
         self

@@ -97,13 +97,13 @@ pub trait ProjectionStore: Send + Sync {
 
 /// Keeping how far the reconciler has compared a generation with the events.
 pub trait SweepStore: Send + Sync {
-    /// When the last sweep that finished began; `None` if there was none.
+    /// Up to when sweeps have compared everything: later events may never have been looked at. `None` if there was none.
     fn swept_to(
         &self,
         generation: Generation,
     ) -> impl Future<Output = Result<Option<Timestamp>, ProjectionUnavailable>> + Send;
 
-    /// Keeps that this sweep has finished.
+    /// Keeps how far a sweep has come.
     fn put_sweep(
         &self,
         generation: Generation,

@@ -105,7 +105,8 @@ pub struct Progress {
 /// How far the reconciler has compared a generation with the events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// When the last sweep that finished began: what was recorded before is in the generation.
+    /// What was recorded before is in the generation, but for what waits behind a quarantine: when the last sweep that
+    /// finished began; or how far one came that was cut short; or the oldest event that one could not apply.
     pub swept_to: Timestamp,
     /// How long, at that time, the oldest event had waited that the projector had not applied, in milliseconds; 0 if
     /// there was none. The sweep applied it.

@@ -1,0 +1,191 @@
+#!/usr/bin/env bats
+# deploy.sh against a faked account.
+
+# shellcheck disable=SC2154 # what scripts.bash sets
+load scripts
+
+nothing() { :; }
+
+@test "a new account gets everything, and the last line is the URL" {
+  deployed
+  [ "$output" = https://api.example/v1/patients ]
+  [ -e "$WORLD/account/projector" ]
+  grep -q '@sha256:[0-9a-f]\{64\} arm64 false' "$WORLD/account/projector"
+}
+
+@test "a second run builds nothing, pushes nothing and changes nothing" {
+  deployed
+  before=$(account) count=$(changes)
+  deployed
+  [ "$(account)" = "$before" ]
+  [ "$(grep -c ' docker build\| docker push' "$WORLD/calls")" -eq 2 ]
+  # The roster's tag is written by the fake whenever it applies.
+  [ "$(changes)" -eq "$((count + 1))" ]
+  [[ $errors == *"nothing is built"* ]]
+}
+
+@test "changed sources get an image of their own, changed tests do not" {
+  deployed
+  echo '#[test]' >"$checkout/services/backend/tests/test.rs"
+  deployed
+  [ "$(find "$WORLD/account/images" -type f | wc -l)" -eq 1 ]
+  echo 'fn main() { todo!() }' >"$checkout/services/backend/src/main.rs"
+  deployed
+  [ "$(find "$WORLD/account/images" -type f | wc -l)" -eq 2 ]
+  ARCH=x86_64 deployed
+  [ "$(find "$WORLD/account/images" -type f | wc -l)" -eq 3 ]
+  grep -q ' x86_64 ' "$WORLD/account/projector"
+}
+
+@test "every call fails, and deploy.sh is killed at every call: it says so, and the next run completes it" {
+  every_fault 2 nothing deploy.sh
+}
+
+@test "the same when it changes what is there" {
+  older() {
+    deployed
+    echo 'fn main() { todo!() }' >"$checkout/services/backend/src/main.rs"
+  }
+  every_fault 2 older deploy.sh
+}
+
+@test "the wrong account: not one call that changes anything" {
+  EXPECTED_ACCOUNT=999999999999 check 4 "EXPECTED_ACCOUNT is 999999999999" deploy.sh
+  [ "$(changes)" -eq 0 ]
+  [ "$(grep -c ' terraform .*\(init\|apply\)' "$WORLD/calls")" -eq 0 ]
+  EXPECTED_ACCOUNT=012345678901 deployed
+}
+
+@test "without credentials nothing is changed" {
+  echo "3 before" >"$WORLD/fault"
+  AWS_REGION=eu-central-1 check 3 "AWS accepts no credentials, profile inception-health" deploy.sh
+  [ "$(changes)" -eq 0 ]
+}
+
+@test "missing tools are named, all of them" {
+  mkdir "$BATS_TEST_TMPDIR/few"
+  for tool in bash basename dirname rm mktemp sed cat; do ln -s "$(command -v "$tool")" "$BATS_TEST_TMPDIR/few/"; done
+  PATH=$BATS_TEST_TMPDIR/few check 3 "Not installed, or not on the PATH: terraform aws curl tar" deploy.sh
+  [ "$(wc -l <"$WORLD/calls")" -eq 0 ]
+}
+
+@test "an old Terraform is refused" {
+  TERRAFORM_VERSION=1.9.8 check 3 "Terraform 1.10 or newer is needed; this is 1.9.8." deploy.sh
+}
+
+@test "no engine of containers: refused before anything is asked" {
+  echo "2 before" >"$WORLD/fault"
+  check 3 "Neither builds images here: docker" deploy.sh
+  CONTAINER_TOOL=no-such-tool check 3 "Neither builds images here: no-such-tool" deploy.sh
+}
+
+@test "wrong arguments and settings are refused before anything is asked" {
+  check 2 "unknown argument --plam" deploy.sh --plam
+  ARCH=riscv check 2 "ARCH must be" deploy.sh
+  DEPLOYMENT=Two check 2 "DEPLOYMENT must be" deploy.sh
+  DEPLOYMENT=a--b check 2 "DEPLOYMENT must be" deploy.sh
+  BACKEND=/no/such check 3 "BACKEND names a file that can't be read" deploy.sh
+  ROSTER=/no/such check 3 "ROSTER names no file" deploy.sh
+  [ "$(changes)" -eq 0 ]
+}
+
+@test "--plan says what would change, and changes nothing" {
+  check 6 "" deploy.sh --plan
+  [[ $output == *"aws_kms_key.this[0] will be created"*"would be built and pushed"*"aws_dynamodb_table.events will be created"* ]]
+  [ "$(changes)" -eq 0 ]
+  deployed
+  count=$(changes)
+  check 0 "" deploy.sh --plan
+  echo 'fn main() { todo!() }' >"$checkout/services/backend/src/main.rs"
+  check 6 "" deploy.sh --plan
+  [ "$(changes)" -eq "$count" ]
+}
+
+@test "two runs at once: the second one is refused" {
+  sleep 60 &
+  printf '%s\nbuild the image\n' "$!" >"$checkout/terraform/.deploying"
+  check 5 "Another run (process $!) is at work here, at the step: build the image" deploy.sh
+  [ "$(changes)" -eq 0 ]
+  [ -e "$checkout/terraform/.deploying" ]
+  kill "$!"
+  wait "$!" || true
+  check 0 "was killed at the step: build the image" deploy.sh
+  [ ! -e "$checkout/terraform/.deploying" ]
+}
+
+@test "a deployment that this state does not know is left alone" {
+  deployed
+  rm -rf "$checkout/terraform/state"
+  count=$(changes)
+  check 3 "is there already, and this state does not know it" deploy.sh
+  [ "$(changes)" -eq "$count" ]
+}
+
+@test "somebody else's table or repository is left alone" {
+  echo theirs >"$WORLD/account/events"
+  OWNER=somebody check 3 "a table checkin-events that is not of this system" deploy.sh
+  mv "$WORLD/account/events" "$WORLD/account/repository"
+  OWNER=somebody check 3 "an image repository checkin that is not of this system" deploy.sh
+  [ "$(changes)" -eq 0 ]
+}
+
+@test "an event table that was kept is adopted, though the state was lost" {
+  deployed
+  check 0 "" destroy.sh --yes
+  rm -rf "$checkout/terraform/state"
+  deployed
+  [[ $errors == *"does not know: events"* ]]
+  [ "$(cat "$WORLD/account/events")" = protected ]
+}
+
+@test "an own roster is in the image, and is not replaced by the made-up one by mistake" {
+  echo '[]' >"$BATS_TEST_TMPDIR/roster.json"
+  ROSTER=$BATS_TEST_TMPDIR/roster.json deployed
+  grep -q ' true$' "$WORLD/account/projector"
+  check 3 "has a roster of its own" deploy.sh
+  ROSTER=$BATS_TEST_TMPDIR/roster.json deployed
+  [[ $errors == *"nothing is built"* ]]
+  echo '[{}]' >"$BATS_TEST_TMPDIR/roster.json"
+  ROSTER=$BATS_TEST_TMPDIR/roster.json deployed
+  [ "$(find "$WORLD/account/images" -type f | wc -l)" -eq 2 ]
+  ROSTER=built-in deployed
+  grep -q ' false$' "$WORLD/account/projector"
+  # No roster is left in the checkout.
+  [ -z "$(find "$checkout" -name 'own-roster*')" ]
+}
+
+@test "an API that lists nobody is reported, and its URL" {
+  ANSWER='{"patients":[]}' check 1 "It answered with 200: {\"patients\":[]}" deploy.sh
+  [[ $errors == *"wait for the deployed API"*"https://api.example/v1/patients"* ]]
+  [ -z "$output" ]
+  STATUS=500 check 1 "It answered with 500" deploy.sh
+  # An API that demands signatures turns strangers away; this one does not.
+  STATUS=403 check 1 "It answered with 403" deploy.sh
+}
+
+@test "the state can be kept in S3, one for each account, region and deployment" {
+  echo 'bucket = "states"' >"$BATS_TEST_TMPDIR/backend.hcl"
+  BACKEND=$BATS_TEST_TMPDIR/backend.hcl deployed
+  [ -e "$WORLD/bucket/012345678901/eu-central-1/checkin/dependencies.tfstate" ]
+  [ -e "$WORLD/bucket/012345678901/eu-central-1/checkin/application.tfstate" ]
+}
+
+@test "another machine that pushed the same image in the meantime is no failure" {
+  deployed
+  tag=$(ls "$WORLD/account/images")
+  push=$(grep -n ' docker push' "$WORLD/calls" | cut -d: -f1)
+  new_world
+  # The push fails having been done, as if somebody else had done it.
+  echo "$push after" >"$WORLD/fault"
+  check 0 "" deploy.sh
+  [ "$(ls "$WORLD/account/images")" = "$tag" ]
+}
+
+@test "the help names every setting and exit code" {
+  check 0 "" deploy.sh --help
+  for word in --plan AWS_PROFILE AWS_REGION EXPECTED_ACCOUNT DEPLOYMENT ROSTER ARCH CONTAINER_TOOL RUST_IMAGE BACKEND \
+    SMOKE_SECONDS 143; do
+    [[ $output == *"$word"* ]]
+  done
+  [ "$(wc -l <"$WORLD/calls")" -eq 0 ]
+}

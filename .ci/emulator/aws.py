@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""An AWS on this machine: ministack, reachable under AWS's own names, with functions that run from their images.
+
+    aws.py FOLDER
+
+writes FOLDER/environment once it is ready: the variables with which the tools find it. It listens on loopback only.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import sys
+import threading
+
+FOLDER = pathlib.Path(sys.argv[1])
+REGION = "eu-central-1"
+FOLDER.mkdir(parents=True, exist_ok=True)
+
+with socket.create_server(("127.0.0.1", 0)) as free:
+    PORT = free.getsockname()[1]
+# ministack reads its settings when it is imported.
+os.environ |= {
+    "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(PORT), "MINISTACK_REGION": REGION, "TMPDIR": str(FOLDER),
+}
+sys.argv = ["ministack"]
+
+from ministack import app  # noqa: E402
+from ministack.services import apigateway_v1, lambda_svc  # noqa: E402
+
+from functions import Functions  # noqa: E402
+from network import Network  # noqa: E402
+
+network = Network(FOLDER, REGION, PORT)
+authorities = FOLDER / "authorities.pem"
+authorities.write_text(pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_text()
+                       + network.authority.read_text())
+proxy = f"http://127.0.0.1:{network.proxy_port}"
+access = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+functions = Functions(
+    FOLDER, access | {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}, network.address, network.authority,
+    {"HTTPS_PROXY": proxy, "SSL_CERT_FILE": str(authorities)},
+)
+
+
+# APIs have the host names that they have on AWS.
+app._EXECUTE_API_RE = re.compile(rf"^([a-z0-9]+)\.execute-api\.{REGION}\.amazonaws\.com(?::\d+)?$")
+
+
+# Functions of image type run here.
+def execute(func, event, _url, request_id):
+    record = func.get("config") or func
+    answer, failed = functions.invoke(
+        record, record["ImageUri"], json.dumps(event).encode(), request_id, int(record["Timeout"])
+    )
+    return {"body": json.loads(answer) if answer else None, "error": failed}
+
+
+lambda_svc._proxy_url_for = lambda config: "here" if config.get("ImageUri") else None
+lambda_svc._execute_function_proxy = execute
+
+
+# PutRestApi, which ministack lacks: a REST API's definition is replaced as a whole.
+rest_api = apigateway_v1.handle_request
+
+
+async def handle_rest_api(method, path, headers, body, query):
+    parts = path.strip("/").split("/")
+    if method != "PUT" or len(parts) != 2 or parts[0] != "restapis":
+        return await rest_api(method, path, headers, body, query)
+    api, definition = parts[1], json.loads(body)
+    resources = apigateway_v1._resources[api]
+    for identity in [identity for identity, resource in resources.items() if resource["path"] != "/"]:
+        del resources[identity]
+    for resource in resources.values():
+        resource["resourceMethods"] = {}
+    schemes = apigateway_v1._import_security_schemes(api, definition)
+    for path, item in definition.get("paths", {}).items():
+        apigateway_v1._import_path_item(api, path, item, schemes, definition.get("security"))
+    return apigateway_v1._get_rest_api(api)
+
+
+apigateway_v1.handle_request = handle_rest_api
+apigateway_v1._OPENAPI_HTTP_METHODS.add("x-amazon-apigateway-any-method")
+import_operation = apigateway_v1._import_operation
+
+
+def import_any_method(api, resource, method, *rest):
+    return import_operation(api, resource, "ANY" if method.startswith("X-AMAZON") else method, *rest)
+
+
+apigateway_v1._import_operation = import_any_method
+
+
+# An SDK that got no answer asks again. AWS says 409 to the second AddPermission, which the provider then repeats for
+# five minutes; this machine loses no answers for good, so an identical repeat is taken as done.
+add_permission = lambda_svc._add_permission
+
+
+def add_permission_again(name, data, *rest):
+    answer = add_permission(name, data, *rest)
+    if answer[0] != 409:
+        return answer
+    statements = lambda_svc._functions[name]["policy"]["Statement"]
+    old = next(one for one in statements if one.get("Sid") == data.get("StatementId"))
+    statements.remove(old)
+    again = add_permission(name, data, *rest)
+    if again[0] == 201 and statements[-1] == old:
+        return again
+    if again[0] == 201:
+        statements.pop()
+    statements.append(old)
+    return answer
+
+
+lambda_svc._add_permission = add_permission_again
+
+
+def tell_when_ready():
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", PORT), 1).close()
+            break
+        except OSError:
+            pass
+    credentials = FOLDER / "credentials"
+    credentials.write_text(
+        f"[inception-health]\naws_access_key_id = test\naws_secret_access_key = test\nregion = {REGION}\n")
+    lines = {
+        "AWS_SHARED_CREDENTIALS_FILE": credentials, "AWS_CONFIG_FILE": credentials,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HTTPS_PROXY": proxy, "AWS_CA_BUNDLE": authorities, "CURL_CA_BUNDLE": authorities,
+        "SSL_CERT_FILE": authorities,
+    }
+    text = "".join(f"export {name}={value}\n" for name, value in lines.items())
+    (FOLDER / "environment.new").write_text(text)
+    (FOLDER / "environment.new").rename(FOLDER / "environment")
+
+
+threading.Thread(target=tell_when_ready, daemon=True).start()
+
+
+def note_names(*_):
+    (FOLDER / "asked").write_text("\n".join(sorted(network.asked)) + "\n")
+
+
+# Which names the functions have looked up.
+signal.signal(signal.SIGUSR1, note_names)
+try:
+    app.main()
+finally:
+    functions.stop()

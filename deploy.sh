@@ -1,0 +1,334 @@
+#!/usr/bin/env bash
+# Deploys everything to AWS; see --help.
+set -euo pipefail
+# shellcheck source=terraform/deployment.sh
+. "$(dirname "${BASH_SOURCE[0]}")/terraform/deployment.sh"
+
+readonly CHANGES=6
+
+usage() {
+  cat <<'END'
+Usage: ./deploy.sh [--plan]
+
+Builds the image of the four functions, and creates or updates everything on AWS. The last line of its output is the URL
+that GETs the patients; all the rest goes to stderr. Whatever interrupted it, run it again: it goes on from what is
+there, and where the sources are unchanged it changes nothing.
+
+  --plan     show what would be changed, and change nothing
+  --help     this text
+
+Settings, from the environment:
+
+  AWS_PROFILE, or the usual AWS variables     whose account; without any of them the profile inception-health
+  AWS_REGION        where; without it the profile's region
+  EXPECTED_ACCOUNT  refuse to work on any other account than this one
+  DEPLOYMENT        prefix of all names, if there is to be more than one in an account and region (checkin)
+  ROSTER            a file with the patients to register, instead of fifty made-up ones; or built-in for those
+  ARCH              arm64 or x86_64; without it that of this machine
+  CONTAINER_TOOL    docker or podman; without it docker, if it works, or else podman
+  RUST_IMAGE        what to build with, such as an image pinned by digest
+  BACKEND           a file of settings for Terraform's S3 backend; without it the state is kept in terraform/state
+  TF_VAR_...        any variable of terraform/dependencies or terraform/application; or put them into a
+                    terraform.tfvars there
+  SMOKE_SECONDS     for how long to wait for the first answer (300)
+
+Exit codes:
+
+  0  done; with --plan: nothing would change
+  1  a step failed; which one, and what to do about it, is said at the end of stderr
+  2  the command line or a setting is wrong
+  3  a tool, the credentials or something else is missing: nothing was changed
+  4  it is another account than EXPECTED_ACCOUNT: nothing was changed
+  5  another run is at work on this checkout: nothing was changed
+  6  with --plan: something would change
+  129, 130, 143   stopped by SIGHUP, SIGINT or SIGTERM
+END
+}
+
+main() {
+  local plan_only=""
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --plan) plan_only=yes ;;
+      --help | -h)
+        usage
+        exit 0
+        ;;
+      *)
+        say "$program: unknown argument $1; see $program --help"
+        exit "$USAGE"
+        ;;
+    esac
+    shift
+  done
+  catch_the_end
+
+  begin "look at the settings and the tools" "put that right. Nothing was changed."
+  read_settings
+  choose_architecture
+  need terraform aws curl sed tar tee tail tr
+  need_terraform
+  [ -n "$plan_only" ] || choose_container_tool
+  take_lock
+
+  begin "ask AWS whose account this is" "check AWS_PROFILE, AWS_REGION and ~/.aws. Nothing was changed."
+  find_account
+
+  begin "collect the sources of the image" "read the message above. Nothing was changed."
+  collect_sources
+
+  begin "prepare Terraform" "read the message above; it needs its provider from the registry, and, if BACKEND is set, the bucket. Nothing was changed."
+  init_terraform
+
+  begin "compare what is there with what Terraform knows" "read the message above. Nothing was changed."
+  find_unknown
+  keep_the_roster
+
+  if [ -n "$plan_only" ]; then
+    show_plan
+    return
+  fi
+
+  adopt key alias repository
+
+  begin "create the image repository" "$again"
+  apply dependencies
+  repository=$(output dependencies repository_url)
+  key=$(output dependencies kms_key_arn)
+
+  begin "look for the image of these sources" "$again"
+  digest=$(find_image)
+  if [ -z "$digest" ]; then
+    build_and_push
+  else
+    say "           it is there: nothing is built, nothing is pushed"
+  fi
+
+  adopt events
+
+  begin "create or update the application" "$again"
+  apply application
+  url=$(output application patients_url)
+
+  begin "wait for the deployed API to list the patients" "look at the logs and the alarms of the functions (docs/OPERATIONS.md); everything is deployed, and running this again only asks again: $url"
+  ask
+  say "           it does"
+  printf '%s\n' "$url"
+}
+
+readonly again="read the message above, then run it again: it goes on from what is there."
+
+# Lambda's name of the architecture, and the builders' name of it.
+choose_architecture() {
+  case ${ARCH:-$(uname -m)} in
+    arm64 | aarch64) architecture=arm64 platform=linux/arm64 ;;
+    x86_64 | amd64) architecture=x86_64 platform=linux/amd64 ;;
+    *) refuse "$USAGE" "ARCH must be arm64 or x86_64." ;;
+  esac
+}
+
+choose_container_tool() {
+  local tool
+  for tool in ${CONTAINER_TOOL:-docker podman}; do
+    if command -v "$tool" >/dev/null && "$tool" info >/dev/null 2>"$scratch/error"; then
+      container_tool=$tool
+      return
+    fi
+  done
+  [ ! -s "$scratch/error" ] || say "$(sed -n 1,3p "$scratch/error")"
+  refuse "$NOT_READY" "Neither builds images here: ${CONTAINER_TOOL:-docker podman}. Install one, or start its engine."
+}
+
+# The files that the image is made of, in a folder of their own, so that nothing else can get into it; and a tag that
+# stands for their content. The same files, the same tag: then there is nothing to build.
+collect_sources() {
+  sources=$scratch/sources
+  mkdir "$sources"
+  tar -C "$root" -cf - --exclude '*/tests' --exclude '*/target' --exclude own-roster.json \
+    Cargo.toml Cargo.lock services shared | tar -C "$sources" -xf -
+  own_roster=false
+  case ${ROSTER:-built-in} in
+    built-in) ;;
+    *)
+      [ -r "$ROSTER" ] && [ -s "$ROSTER" ] || refuse "$NOT_READY" "ROSTER names no file that can be read: $ROSTER"
+      cp "$ROSTER" "$sources/services/own-roster.json"
+      own_roster=true
+      ;;
+  esac
+  local hash
+  hash=$(cd "$sources" && find . -type f -exec "${sha256[@]}" {} + | LC_ALL=C sort -k 2)
+  hash=$(printf '%s\n%s\n%s\n' "$hash" "$architecture" "${RUST_IMAGE:-}" | "${sha256[@]}")
+  tag=src-${hash:0:32}
+}
+
+if command -v sha256sum >/dev/null; then
+  readonly sha256=(sha256sum)
+else
+  readonly sha256=(shasum -a 256)
+fi
+
+# What exists under this deployment's name although the state does not know it: what ./destroy.sh kept before the state
+# was lost, or what a run that was killed had just created. That can be adopted. If the functions exist too, the state
+# is somewhere else, and creating everything anew would fail halfway.
+find_unknown() {
+  unknown="" key_arn=""
+  local found owner
+  known dependencies >"$scratch/dependencies"
+  known application >"$scratch/application"
+  if ! grep -q '^aws_kms_alias\.' "$scratch/dependencies"; then
+    key_arn=$(question NotFoundException aws kms describe-key --key-id "alias/$name" --query KeyMetadata.Arn)
+    if [ -n "$key_arn" ]; then
+      grep -q '^aws_kms_key\.' "$scratch/dependencies" || unknown="key"
+      unknown="$unknown alias"
+    fi
+  fi
+  if ! grep -q '^aws_ecr_repository\.' "$scratch/dependencies"; then
+    found=$(question RepositoryNotFoundException aws ecr describe-repositories --repository-names "$name" \
+      --query 'repositories[0].repositoryArn')
+    if [ -n "$found" ]; then
+      owner=$(aws ecr list-tags-for-resource --resource-arn "$found" \
+        --query "tags[?Key=='application'].Value" --output text)
+      [ "$owner" = "$name" ] || foreign "an image repository $name"
+      unknown="$unknown repository"
+    fi
+  fi
+  table_arn=$(question ResourceNotFoundException aws dynamodb describe-table --table-name "$name-events" \
+    --query Table.TableArn)
+  if ! grep -q '^aws_dynamodb_table\.events' "$scratch/application"; then
+    if [ -n "$table_arn" ]; then
+      owner=$(table_tag application)
+      [ "$owner" = "$name" ] || foreign "a table $name-events"
+      unknown="$unknown events"
+    fi
+    found=$(question ResourceNotFoundException aws lambda get-function --function-name "$name-projector" \
+      --query Configuration.FunctionArn)
+    [ -z "$found" ] ||
+      refuse "$NOT_READY" "A deployment named $name is there already, and this state does not know it. Bring its state here (BACKEND, or terraform/state of the checkout that deployed it), or choose another name with DEPLOYMENT."
+  fi
+}
+
+# A tag of the event table.
+table_tag() { # KEY
+  aws dynamodb list-tags-of-resource --resource-arn "$table_arn" --query "Tags[?Key=='$1'].Value" --output text
+}
+
+foreign() { # WHAT
+  refuse "$NOT_READY" "There is $1 that is not of this system. Choose another name with DEPLOYMENT."
+}
+
+# What AWS answers; nothing if it is not there, which is said by an error, or by an empty list.
+question() { # NOT_FOUND COMMAND…
+  local not_found=$1 found
+  shift
+  if ! found=$("$@" --output text 2>"$scratch/error"); then
+    grep -q "$not_found" "$scratch/error" && return
+    cat "$scratch/error" >&2
+    return 1
+  fi
+  [ "$found" = None ] || printf '%s' "$found"
+}
+
+# Takes into the state what find_unknown found.
+adopt() { # WHAT…
+  local what
+  for what in "$@"; do
+    case " $unknown " in
+      *" $what "*) ;;
+      *) continue ;;
+    esac
+    begin "adopt what is there and Terraform does not know: $what" "$again"
+    case $what in
+      key) logged stage dependencies import 'aws_kms_key.this[0]' "${key_arn##*/}" ;;
+      alias) logged stage dependencies import 'aws_kms_alias.this[0]' "alias/$name" ;;
+      repository) logged stage dependencies import aws_ecr_repository.this "$name" ;;
+      events) logged stage application import aws_dynamodb_table.events "$name-events" ;;
+    esac
+  done
+}
+
+# Made-up patients among real ones could never be removed again. A tag of the event table says which ones it has.
+keep_the_roster() {
+  local roster
+  if [ -z "$table_arn" ] || [ "$own_roster" = true ] || [ "${ROSTER:-}" = built-in ]; then return; fi
+  roster=$(table_tag roster)
+  [ "$roster" != own ] ||
+    refuse "$NOT_READY" "This deployment has a roster of its own. Give ROSTER=FILE again; or ROSTER=built-in, if you really want to register the made-up patients too."
+}
+
+apply() { # STAGE
+  logged stage "$1" apply -auto-approve -lock-timeout=2m
+}
+
+# The digest of the image with this tag; nothing if there is none.
+find_image() {
+  question ImageNotFoundException aws ecr describe-images --repository-name "$name" --image-ids "imageTag=$tag" \
+    --query 'imageDetails[0].imageDigest'
+}
+
+build_and_push() {
+  local image=$repository:$tag
+  begin "build the image" "$again The whole output of the build is in $log."
+  # What Lambda does not take: an attestation beside the image. Docker without BuildKit can't read the Dockerfile.
+  export DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1
+  local arguments=(--platform "$platform" -f "$sources/services/Dockerfile" -t "$image")
+  [ -z "${RUST_IMAGE:-}" ] || arguments=("${arguments[@]}" --build-arg "RUST_IMAGE=$RUST_IMAGE")
+  logged "$container_tool" build "${arguments[@]}" "$sources"
+
+  begin "log in to the image repository" "$again"
+  aws ecr get-login-password | "$container_tool" login --username AWS --password-stdin "${repository%%/*}" >>"$log" 2>&1
+
+  begin "push the image" "$again The whole output is in $log."
+  # Tags are immutable: somebody who deploys the same sources may have been faster.
+  if ! logged "$container_tool" push "$image"; then
+    digest=$(find_image)
+    [ -n "$digest" ] || return 1
+  fi
+  digest=$(find_image)
+  [ -n "$digest" ] || refuse "$FAILED" "The repository took the image, and does not have it."
+}
+
+show_plan() {
+  local code=0 changes=0
+  begin "plan the image repository" "$again"
+  plan dependencies || changes=$?
+  repository=$(output dependencies repository_url)
+  key=$(output dependencies kms_key_arn)
+  digest=""
+  [ -z "$repository" ] || digest=$(find_image)
+  if [ -z "$digest" ]; then
+    changes=2
+    printf '\nThe image %s would be built and pushed.\n\n' "$name:$tag"
+  fi
+  [ -z "$unknown" ] || printf 'These are there, and would be adopted:%s.\n\n' "$unknown"
+  begin "plan the application" "$again"
+  plan application || code=$?
+  step=""
+  if [ "$changes" -ne 0 ] || [ "$code" -ne 0 ]; then exit "$CHANGES"; fi
+}
+
+# 0 if nothing would change, 2 if something would.
+plan() { # STAGE
+  local code=0
+  stage "$1" plan -detailed-exitcode -lock=false || code=$?
+  case $code in
+    0 | 2) return "$code" ;;
+    *) exit "$FAILED" ;;
+  esac
+}
+
+# Waits until the API lists patients. Where it lets nobody in without a signature, being turned away is an answer.
+ask() {
+  local deadline=$((SECONDS + ${SMOKE_SECONDS:-300})) answer code signed
+  signed=$(output application iam_authorization)
+  while :; do
+    code=$(curl --silent --max-time 20 --output "$scratch/answer" --write-out '%{http_code}' "$url" || true)
+    answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
+    case "$code $signed $answer" in
+      "200 $signed "'{"patients":[{'* | '403 true '*) return ;;
+    esac
+    [ "$SECONDS" -lt "$deadline" ] || refuse "$FAILED" "It answered with $code: $answer"
+    sleep 3
+  done
+}
+
+main "$@"
