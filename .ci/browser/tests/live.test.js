@@ -164,8 +164,12 @@ test("a server that goes away is noticed, and so is its return", async () => {
   assert.match(await stateOf(page), /^Last updated /);
   assert.equal(await rows(page).count(), 50, "what was there stays");
   assert.deepEqual(await violations(page), []);
-  system = await System.start("--every", "24h", "--data", data, "--port", port);
+  const asked = page.asked.length;
   await page.getByRole("button", { name: "Try again" }).click();
+  await until("it is asked again", () => page.asked.length > asked);
+  system = await System.start("--every", "24h", "--data", data, "--port", port);
+  // It may be back by itself already.
+  await page.evaluate(() => dispatchEvent(new Event("online")));
   await until("it is live again", async () => (await stateOf(page)) === "Live");
   assert.equal(await page.locator("#notice").isVisible(), false);
   await closed(page, { expected: /ERR_CONNECTION_REFUSED|Failed to load resource|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/ });
