@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from xml.sax.saxutils import escape
 
 FOLDER = pathlib.Path(sys.argv[1])
 REGION = "eu-central-1"
@@ -28,7 +29,7 @@ os.environ |= {
 sys.argv = ["ministack"]
 
 from ministack import app  # noqa: E402
-from ministack.services import apigateway_v1, lambda_svc  # noqa: E402
+from ministack.services import apigateway_v1, cloudwatch, dynamodb, lambda_svc  # noqa: E402
 
 from functions import Functions  # noqa: E402
 from network import Network  # noqa: E402
@@ -93,6 +94,61 @@ def import_any_method(api, resource, method, *rest):
 
 apigateway_v1._import_operation = import_any_method
 
+
+
+
+# Alarms are told as they were made; ministack leaves half of it out, so that a plan would never be empty.
+describe_alarms = cloudwatch._describe_alarms
+
+
+def describe_alarms_in_full(params, cbor, is_cbor, is_json=False):
+    if is_cbor or is_json:
+        return describe_alarms(params, cbor, is_cbor, is_json)
+    asked = {value[0] for key, value in params.items() if key.startswith("AlarmNames.member.")}
+    alarms = []
+    for alarm in cloudwatch._alarms.values():
+        if asked and alarm["AlarmName"] not in asked:
+            continue
+        alarm = {key: value for key, value in alarm.items() if not key.endswith("Timestamp") and value is not None}
+        if "ExtendedStatistic" in alarm:
+            del alarm["Statistic"]
+        alarms.append(alarm)
+    return cloudwatch._xml(200, "DescribeAlarmsResponse", element("DescribeAlarmsResult", {"MetricAlarms": alarms}))
+
+
+def element(name, value):
+    if isinstance(value, dict):
+        inner = "".join(element(key, part) for key, part in value.items())
+    elif isinstance(value, list):
+        inner = "".join(element("member", part) for part in value)
+    else:
+        inner = escape(str(value).lower() if isinstance(value, bool) else str(value))
+    return f"<{name}>{inner}</{name}>"
+
+
+cloudwatch._describe_alarms = describe_alarms_in_full
+
+# And so is for how many days a table can be restored.
+recovery_days = {}
+update_backups, describe_backups = dynamodb._update_continuous_backups, dynamodb._describe_continuous_backups
+
+
+def update_backups_with_days(data):
+    recovery_days[data["TableName"]] = data["PointInTimeRecoverySpecification"].get("RecoveryPeriodInDays", 35)
+    return update_backups(data)
+
+
+def describe_backups_with_days(data):
+    status, headers, body = describe_backups(data)
+    answer = json.loads(body)
+    recovery = answer.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
+    if recovery.get("PointInTimeRecoveryStatus") == "ENABLED":
+        recovery["RecoveryPeriodInDays"] = recovery_days[data["TableName"].rpartition("/")[2]]
+    return status, headers, json.dumps(answer).encode()
+
+
+dynamodb._update_continuous_backups = update_backups_with_days
+dynamodb._describe_continuous_backups = describe_backups_with_days
 
 # An SDK that got no answer asks again. AWS says 409 to the second AddPermission, which the provider then repeats for
 # five minutes; this machine loses no answers for good, so an identical repeat is taken as done.

@@ -47,7 +47,7 @@ locals {
 
 resource "aws_lambda_function" "this" {
   #checkov:skip=CKV_AWS_115:Reserved concurrency is a variable: a new account has 10 instances in all, of which AWS lets nobody reserve any.
-  #checkov:skip=CKV_AWS_116:Nothing is left for a dead-letter queue: the projector's failed records go to the stream-failures queue, a query is answered or not, the next sweep begins where the last that finished began, and a tick that failed three times is counted by an alarm.
+  #checkov:skip=CKV_AWS_116:Nothing is left for a dead-letter queue: the projector's failed records go to the stream-failures queue, a query is answered or not, the next sweep begins where the last came to, and a tick that failed three times is counted by an alarm.
   #checkov:skip=CKV_AWS_117:The functions reach AWS services only, over TLS and by IAM; a VPC would add endpoints that cost money all day, and no protection that IAM does not give.
   #checkov:skip=CKV_AWS_272:Code signing does not exist for functions of image type; the image is named by its digest.
   for_each = local.functions

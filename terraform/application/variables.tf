@@ -143,7 +143,7 @@ variable "stream" {
     How the stream's records reach the projector. The defaults are meant for anything from one event a minute to
     thousands a second.
     batch_size: records in one invocation at most, 1 to 10000.
-    window_seconds: how long a batch may take to fill, 0 to 300. Each second of it is a second of lag, and saves
+    window_seconds: how long a batch may take to fill, 0 to 300. Each second of it is a second of lag, and spares
     invocations and write units where events come often.
     parallel: batches of one shard at once, 1 to 10. A patient's records stay in order in each.
     retries: how often a batch that failed is tried again before it is given up, 0 to 10000.

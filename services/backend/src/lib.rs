@@ -29,12 +29,12 @@ mod route;
 
 use std::convert::Infallible;
 
-use aws_lambda_events::apigw::ApiGatewayProxyRequest;
+use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayProxyResponse};
 use lambda_runtime::{LambdaEvent, service_fn};
 use read_model::ReadModelTable;
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
-use runtime::{BoxError, clock, telemetry};
+use runtime::{BoxError, Invocation, Report, Reporter, clock, telemetry};
 
 pub use config::Config;
 pub use cors::{AllowOrigin, InvalidOrigin};
@@ -50,9 +50,32 @@ pub async fn run() -> Result<(), BoxError> {
     let aws = AwsEnvironment::from_lookup(&environment)?;
     let read_model = ReadModelTable::new(aws.dynamodb(), config.read_model_table);
     let backend = &Backend::new(read_model, clock::system_clock, config.allow_origin);
+    let reporter = &Reporter::from_lookup("backend", clock::system_clock, &environment);
     let service = service_fn(|event: LambdaEvent<ApiGatewayProxyRequest>| async move {
-        Ok::<_, Infallible>(backend.handle(&event.payload).await)
+        let began = reporter.begin();
+        let response = backend.handle(&event.payload).await;
+        let invocation = Invocation {
+            request_id: &event.context.request_id,
+            trace: event.context.xray_trace_id.as_deref(),
+        };
+        reporter.report(invocation, began, report(&response));
+        Ok::<_, Infallible>(response)
     });
     // Boxed, or the compiler gives up on how deep futures are nested in each other.
     Box::pin(lambda_runtime::run(service)).await
+}
+
+/// What there is to report of an answer. Deliberately absent: metrics, which API Gateway has.
+fn report(response: &ApiGatewayProxyResponse) -> Report {
+    let mut annotations = vec![("status", response.status_code.into())];
+    let correlation_id = response.headers.get(correlation::X_CORRELATION_ID);
+    annotations.extend(
+        correlation_id
+            .and_then(|id| id.to_str().ok())
+            .map(|id| ("correlation_id", id.into())),
+    );
+    Report {
+        metrics: Vec::new(),
+        annotations,
+    }
 }

@@ -144,7 +144,7 @@ impl Roster {
     }
 
     /// Reads a roster: a JSON array of `{"id": …, "name": …}`, of which other fields are ignored, or FHIR patients (see
-    /// [`crate::fhir`]).
+    /// `fhir.rs`).
     ///
     /// # Errors
     /// [`RosterError`] names the first entry that is wrong.

@@ -16,9 +16,9 @@ pub fn init(lookup: Lookup<'_>) -> Result<(), ConfigError> {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        // Each line names the invocation that it belongs to, since lambda_runtime opens a span with its request id.
-        .with_current_span(true)
-        .with_span_list(false)
+        // Each line has what it is part of: lambda_runtime's span with the request id, and the service's own.
+        .with_span_list(true)
+        .with_current_span(false)
         .with_max_level(level)
         // CloudWatch adds the time of arrival; our own is the one that sorts.
         .with_target(true)
