@@ -157,6 +157,7 @@ test("a quarantined patient is shown as such, and why is explained", async () =>
   await rows(page).locator("a").click();
   await page.getByText(/the next event of this patient can’t be applied/).waitFor();
   assert.match(await page.locator("#patient").innerText(), /as of version 1; later check-ins wait/);
+  assert.match(await page.locator(".none").innerText(), /^None before the event/);
   assert.deepEqual(await violations(page), []);
   await closed(page);
 });

@@ -6,6 +6,7 @@ import { flash } from "./list_view.js";
 import { ago, clockWithSeconds, counted, dayName, exact, midnight } from "./time.js";
 
 const PAGE = 100;
+const NONE_YET = "No check-ins yet. The first one appears here by itself.";
 
 export class PatientView {
   #api;
@@ -131,6 +132,7 @@ export class PatientView {
     more.disabled = this.#loading;
     setText(more, this.#loading ? "Loading…" : "Show earlier check-ins");
     none.hidden = checkins.length > 0;
+    setText(none, patient.quarantinedSince ? "None before the event that can’t be applied." : NONE_YET);
   }
 
   #renderFigures(checkins, now) {
@@ -225,7 +227,7 @@ function parts(id) {
   const figure = element("figure", { class: "card pad", hidden: true }, element("h2", {}, "Over time"), drawing, caption,
     element("details", {}, element("summary", {}, "As a table"), table));
   const days = element("div");
-  const none = element("p", { class: "none" }, "No check-ins yet. The first one appears here by itself.");
+  const none = element("p", { class: "none" });
   const more = element("button", { type: "button", hidden: true });
   const timeline = element("section", { class: "card pad timeline", "aria-labelledby": "timeline-title" },
     element("h2", { id: "timeline-title" }, "Check-ins"), days, none, element("div", { class: "more" }, more));
