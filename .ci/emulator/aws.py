@@ -112,6 +112,9 @@ def describe_alarms_in_full(params, cbor, is_cbor, is_json=False):
         alarm = {key: value for key, value in alarm.items() if not key.endswith("Timestamp") and value is not None}
         if "ExtendedStatistic" in alarm:
             del alarm["Statistic"]
+        if not alarm["MetricName"]:  # it is of several metrics, and these are theirs
+            for name in ("MetricName", "Namespace", "Statistic", "Period", "Dimensions"):
+                del alarm[name]
         alarms.append(alarm)
     return cloudwatch._xml(200, "DescribeAlarmsResponse", element("DescribeAlarmsResult", {"MetricAlarms": alarms}))
 
