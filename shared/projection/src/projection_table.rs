@@ -200,23 +200,27 @@ impl ProjectionStore for ProjectionTable {
                 .condition_expression("attribute_not_exists(#pk)")
                 .expression_attribute_names("#pk", PK),
             Some(expected) => {
-                let number = |generation: Generation| AttributeValue::N(generation.get().to_string());
-                let put = put
-                    .expression_attribute_names("#active", "active")
-                    .expression_attribute_names("#latest", "latest")
-                    .expression_attribute_names("#building", "building")
-                    .expression_attribute_values(":active", number(expected.active))
-                    .expression_attribute_values(":latest", number(expected.latest));
-                match expected.building {
-                    None => put.condition_expression(
-                        "#active = :active AND #latest = :latest AND attribute_not_exists(#building)",
-                    ),
-                    Some(building) => put
-                        .condition_expression(
-                            "#active = :active AND #latest = :latest AND #building = :building",
-                        )
-                        .expression_attribute_values(":building", number(building)),
+                // Every change that somebody else could make changes one of these.
+                let compared = [
+                    ("active", Some(expected.active)),
+                    ("latest", Some(expected.latest)),
+                    ("building", expected.building),
+                    ("previous", expected.previous),
+                ];
+                let mut put = put;
+                let mut conditions = Vec::new();
+                for (attribute, generation) in compared {
+                    put = put.expression_attribute_names(format!("#{attribute}"), attribute);
+                    conditions.push(match generation {
+                        None => format!("attribute_not_exists(#{attribute})"),
+                        Some(generation) => {
+                            let number = AttributeValue::N(generation.get().to_string());
+                            put = put.expression_attribute_values(format!(":{attribute}"), number);
+                            format!("#{attribute} = :{attribute}")
+                        }
+                    });
                 }
+                put.condition_expression(conditions.join(" AND "))
             }
         };
         match put.send().await {

@@ -615,7 +615,10 @@ impl Tables {
     ) -> Result<Written, Violation> {
         let current = self.control.last().map(|(_, control)| control);
         // The condition of DynamoDB compares these attributes.
-        let compared = |control: &Control| (control.active, control.latest, control.building);
+        let compared = |control: &Control| {
+            let (active, latest) = (control.active, control.latest);
+            (active, latest, control.building, control.previous)
+        };
         if current.map(compared) != expected.map(compared) {
             return Ok(Written::Refused);
         }

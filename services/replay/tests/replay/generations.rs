@@ -3,7 +3,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{Generation, StreamVersion};
 use embedded::READ_MODEL_TABLE;
-use projection::{ProjectionStore, Sweep, SweepStore};
+use projection::{ProjectionStore, PutControlError, Sweep, SweepStore};
+use read_model::Control;
 use read_model::item::generation_of;
 use replay::{PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
 use testbed::World;
@@ -216,6 +217,30 @@ async fn prune_removes_what_nobody_needs() {
     assert_eq!(left, [Generation::new(3)]);
     let error = tables.roll_back().run().await.unwrap_err();
     assert_eq!(error.to_string(), "there is no generation to roll back to");
+}
+
+#[tokio::test]
+async fn generation_that_was_forgotten_is_not_brought_back_by_a_build_that_begins_meanwhile() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    Connected::new(&world).rebuild().run(&|_, _| ()).await.unwrap();
+    // A build has read the control item, and has not put it yet.
+    let read = world.control().await;
+    let begun = Control {
+        building: Some(Generation::new(3)),
+        latest: Generation::new(3),
+        ..read.clone()
+    };
+    projection::forget_previous(&world.store(), &read).await.unwrap();
+    let put = world.store().put_control(Some(&read), &begun).await;
+    assert!(matches!(put, Err(PutControlError::Conflict)), "{put:?}");
+    assert_eq!(world.control().await.previous, None);
+    // Nor the other way round.
+    let now = world.control().await;
+    let put = world.store().put_control(Some(&now), &begun).await;
+    assert!(put.is_ok(), "{put:?}");
+    let put = world.store().put_control(Some(&now), &now).await;
+    assert!(matches!(put, Err(PutControlError::Conflict)), "{put:?}");
 }
 
 #[tokio::test]
