@@ -157,6 +157,7 @@ fn expected_summary(patient: &str, events: &[Event], quarantined_since: &Value) 
         "lastCheckinAt": checkins().map(|event| &event.occurred_at).max(),
         "version": events.len(),
         "quarantinedSince": quarantined_since,
+        "staleSince": null,
     })
 }
 
