@@ -1,11 +1,50 @@
 //! How far the build of a generation has come, kept so that a build which is cut short goes on where it was.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
-use domain::{Generation, Timestamp};
+use domain::{Generation, PatientId, Timestamp};
 use event_log::{LogPosition, Segment};
 use projection::ProjectionUnavailable;
 use serde::{Deserialize, Serialize};
+
+/// Which software folds the events here: the digest of the sources that have a say in it.
+pub const SOFTWARE: &str = env!("FOLD_SOFTWARE");
+
+/// That somebody began to build a generation, and with what. It is kept before anything is built, so a build of which
+/// this is not known is one of another software.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Which software folds the events; another one does not go on with it.
+    pub software: String,
+    /// When.
+    pub begun_at: Timestamp,
+}
+
+/// Events that a pass has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// How many.
+    pub events: u64,
+    /// Whether an earlier run read them, which was cut short.
+    pub earlier: bool,
+}
+
+impl Seen {
+    pub(crate) const fn now(events: u64) -> Seen {
+        Seen {
+            events,
+            earlier: false,
+        }
+    }
+
+    pub(crate) const fn earlier(events: u64) -> Seen {
+        Seen {
+            events,
+            earlier: true,
+        }
+    }
+}
 
 /// The passes of a build. The names are a storage format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +82,23 @@ pub struct Checkpoint {
     /// How many patients were finished up to here; only of [`Pass::Verify`].
     #[serde(default)]
     pub patients: u64,
+    /// The patients whose broken hash chains were accepted meanwhile; only of [`Pass::Verify`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accepted: BTreeSet<PatientId>,
+}
+
+impl Checkpoint {
+    /// Nothing is done yet.
+    pub(crate) fn beginning(segment: Segment) -> Checkpoint {
+        Checkpoint {
+            segments: segment.total,
+            ..Checkpoint::default()
+        }
+    }
 }
 
 /// That a generation was found to be what the events say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// When.
     pub verified_at: Timestamp,
@@ -56,10 +108,26 @@ pub struct Verification {
     pub events: u64,
     /// Whether it was for a dry run, so that somebody else decides whether it is promoted.
     pub dry_run: bool,
+    /// The patients whose broken hash chains were accepted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accepted: BTreeSet<PatientId>,
 }
 
 /// Keeping how far builds have come. Two implementations: [`crate::ReplayTable`], and the simulator's.
 pub trait BuildStore: Send + Sync {
+    /// How the generation was begun; `None` if nobody has kept it.
+    fn begun(
+        &self,
+        generation: Generation,
+    ) -> impl Future<Output = Result<Option<Begun>, ProjectionUnavailable>> + Send;
+
+    /// Keeps how the generation was begun.
+    fn put_begun(
+        &self,
+        generation: Generation,
+        begun: &Begun,
+    ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
+
     /// How far a pass has come in a segment; `None` if it never began, or with another number of segments.
     fn checkpoint(
         &self,
@@ -87,6 +155,6 @@ pub trait BuildStore: Send + Sync {
     fn put_verification(
         &self,
         generation: Generation,
-        verification: Verification,
+        verification: &Verification,
     ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
 }

@@ -10,20 +10,24 @@ use domain::{Generation, PatientId, Timestamp};
 use projection::ProjectionStore;
 use runtime::clock::system_clock;
 use runtime::telemetry::chain;
+use serde_json::{Value, json};
 
 use crate::bars::Bars;
+use crate::builds::{Pass, SOFTWARE, Seen};
 use crate::compare::Compare;
 use crate::connection::{Connection, Target};
 use crate::lease::{self, Lease, LeaseStore};
-use crate::promote::Promote;
+use crate::promote::{Promote, PromoteCommandError};
+use crate::promotion::PromotionError;
 use crate::prune::Prune;
-use crate::rebuild::Rebuild;
+use crate::rebuild::{Rebuild, RebuildError};
 use crate::reconcile::reconcile;
 use crate::redrive::Redrive;
 use crate::report::{Answer, DryRun};
-use crate::roll_back::RollBack;
+use crate::roll_back::{RollBack, RollBackError};
+use crate::tables::Tables as _;
 use crate::tail::Tail;
-use crate::verify::{Verify, VerifyError};
+use crate::verify::{Finding, Verify, VerifyError};
 use crate::{report, status};
 
 /// How often a tail looks for new events.
@@ -33,7 +37,7 @@ const TAIL_PAUSE: Duration = Duration::from_secs(1);
 /// could not be applied; and shows how far everything has come.
 ///
 /// Exit code: 0 if it did what it says; 1 if not, and why not is one line on stderr; 2 if the command line is wrong; 3 if
-/// `verify` found something wrong.
+/// `verify` found something wrong. A redrive after which somebody is still quarantined did what it says.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -56,10 +60,25 @@ struct Pace {
     concurrency: u8,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+struct Accepted {
+    /// A patient whose stream is known to be broken, because events were edited or lost. That is then neither a finding nor
+    /// a reason to refuse, nor is it that less of the patient would be shown than before. May be repeated.
+    #[arg(long, value_name = "PATIENT")]
+    accept_broken_chain: Vec<PatientId>,
+}
+
+impl Accepted {
+    fn patients(self) -> BTreeSet<PatientId> {
+        self.accept_broken_chain.into_iter().collect()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build the next generation from all events while live traffic goes on, verify it, and promote it. One that was cut
-    /// short goes on where it was.
+    /// short goes on where it was, unless this program makes another read model of the events than the one that began it.
+    /// Refused, and given up, if it is not what was appended, or would show less of a patient than is shown now.
     Rebuild {
         /// Build and verify, and show in which fields it would differ from what is shown now, without promoting it.
         #[arg(long)]
@@ -67,13 +86,12 @@ enum Command {
         /// Show the values too. They are patient data.
         #[arg(long, requires = "dry_run")]
         values: bool,
-        /// A patient whose hash chain is known to be broken. May be repeated.
-        #[arg(long, value_name = "PATIENT")]
-        accept_broken_chain: Vec<PatientId>,
+        #[command(flatten)]
+        accepted: Accepted,
         #[command(flatten)]
         pace: Pace,
     },
-    /// Compare the hash chains, and what queries see, with the events. Only reads.
+    /// Compare the hash chains, what queries see, and by which keys they find it, with the events. Only reads.
     Verify {
         /// Only this patient.
         #[arg(long)]
@@ -85,15 +103,27 @@ enum Command {
         #[arg(long)]
         values: bool,
         #[command(flatten)]
+        accepted: Accepted,
+        #[command(flatten)]
         pace: Pace,
     },
-    /// Make the generation that a dry run has built the active one.
-    Promote,
-    /// Bring the generation up to date that was active before, and make it the active one again.
+    /// Make the generation that a dry run has built the active one. It is verified once more first, which takes as long as
+    /// `verify` does; and it may show no less of any patient than is shown now. If it is refused, it stays as it is.
+    Promote {
+        #[command(flatten)]
+        accepted: Accepted,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Bring the generation up to date that was active before, and make it the active one again. It is not compared with
+    /// the events, as the reason to go back may be that they are applied wrongly now; but its summaries have to agree with
+    /// its check-ins, and it may show no less of any patient than is shown now.
     Rollback {
         /// This generation; needed to go forward again to a later one.
         #[arg(long, value_name = "NUMBER")]
         to: Option<u32>,
+        #[command(flatten)]
+        accepted: Accepted,
     },
     /// Remove every generation but the active one, the previous one and the one that is being built.
     Prune {
@@ -106,7 +136,7 @@ enum Command {
     },
     /// Show the generations, what they count, and what is not applied yet.
     Status,
-    /// Try again what could not be applied.
+    /// Try again what could not be applied. Exit code 0 even if somebody stays quarantined, who is named then.
     #[command(group(ArgGroup::new("whom").required(true).args(["patient", "all"])))]
     Redrive {
         /// Only this patient.
@@ -138,7 +168,7 @@ impl Command {
     const fn changes(&self) -> Option<&'static str> {
         match self {
             Command::Rebuild { .. } => Some("rebuild"),
-            Command::Promote => Some("promote"),
+            Command::Promote { .. } => Some("promote"),
             Command::Rollback { .. } => Some("rollback"),
             Command::Prune { .. } => Some("prune"),
             Command::Verify { .. }
@@ -159,13 +189,117 @@ pub async fn run(cli: Cli) -> ExitCode {
             print(&if json { answer.json } else { answer.text });
             code
         }
-        Err(text) => {
+        Err(failure) => {
             if json {
-                print(&serde_json::json!({ "error": text }).to_string());
+                print(&failure.json.to_string());
             }
-            warn(&text);
+            warn(&failure.text);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Why a command did not do what it says.
+#[derive(Debug)]
+struct Failure {
+    /// For people: one line.
+    text: String,
+    /// For scripts: the same, as `error`, and what the refusal of a generation is about.
+    json: Value,
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        let json = json!({ "error": text });
+        Failure { text, json }
+    }
+}
+
+impl Failure {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
+        chain(error).into()
+    }
+
+    /// With what a refusal is about, if it is one.
+    fn refused(mut self, about: Option<Value>) -> Failure {
+        if let (Some(Value::Object(about)), Value::Object(json)) = (about, &mut self.json) {
+            json.extend(about);
+        }
+        self
+    }
+}
+
+fn about_findings(generation: Generation, wrong: u64, findings: &[Finding], given_up: bool) -> Value {
+    let findings = report::without_values(findings.to_vec());
+    json!({ "generation": generation, "wrong": wrong, "findings": findings, "givenUp": given_up })
+}
+
+fn about_promotion(error: &PromotionError) -> Option<Value> {
+    match error {
+        PromotionError::WouldLoseData {
+            generation,
+            behind,
+            given_up,
+        } => Some(json!({ "generation": generation, "showsLess": behind, "givenUp": given_up })),
+        PromotionError::Unsound {
+            generation,
+            wrong,
+            findings,
+            given_up,
+        } => Some(about_findings(*generation, *wrong, findings, *given_up)),
+        PromotionError::ReadModel(_)
+        | PromotionError::Store(_)
+        | PromotionError::CatchUp(_)
+        | PromotionError::Promote(_)
+        | PromotionError::NotComparedAgain { .. } => None,
+    }
+}
+
+impl From<RebuildError> for Failure {
+    fn from(error: RebuildError) -> Failure {
+        let about = match &error {
+            RebuildError::Wrong {
+                generation,
+                wrong,
+                findings,
+                given_up,
+            } => Some(about_findings(*generation, *wrong, findings, *given_up)),
+            RebuildError::Promotion(error) => about_promotion(error),
+            RebuildError::Begin(_)
+            | RebuildError::Log(_)
+            | RebuildError::Store(_)
+            | RebuildError::Gate(_)
+            | RebuildError::Abandon(_) => None,
+        };
+        Failure::of(&error).refused(about)
+    }
+}
+
+impl From<PromoteCommandError> for Failure {
+    fn from(error: PromoteCommandError) -> Failure {
+        let about = match &error {
+            PromoteCommandError::Wrong {
+                generation,
+                wrong,
+                findings,
+            } => Some(about_findings(*generation, *wrong, findings, false)),
+            PromoteCommandError::Promotion(error) => about_promotion(error),
+            PromoteCommandError::NothingBuilt
+            | PromoteCommandError::NotVerified { .. }
+            | PromoteCommandError::Store(_)
+            | PromoteCommandError::Gate(_) => None,
+        };
+        Failure::of(&error).refused(about)
+    }
+}
+
+impl From<RollBackError> for Failure {
+    fn from(error: RollBackError) -> Failure {
+        let about = match &error {
+            RollBackError::Promotion(error) => about_promotion(error),
+            RollBackError::Begin(_) | RollBackError::Store(_) => None,
+        };
+        Failure::of(&error).refused(about)
     }
 }
 
@@ -182,8 +316,8 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "replay: {text}");
 }
 
-async fn execute(cli: Cli) -> Result<Answer, String> {
-    let connection = cli.target.connect().await.map_err(|error| chain(&error))?;
+async fn execute(cli: Cli) -> Result<Answer, Failure> {
+    let connection = cli.target.connect().await.map_err(|error| Failure::of(&error))?;
     let Some(name) = cli.command.changes() else {
         return act(&connection, cli.command, cli.json).await;
     };
@@ -202,60 +336,73 @@ async fn execute(cli: Cli) -> Result<Answer, String> {
     };
     let command = act(&connection, cli.command, cli.json);
     let done = lease::alone(&connection.replay, lease, on_wait, command).await;
-    done.map_err(|error| chain(&error))?
+    done.map_err(|error| Failure::of(&error))?
 }
 
-async fn act(connection: &Connection, command: Command, json: bool) -> Result<Answer, String> {
+async fn act(connection: &Connection, command: Command, json: bool) -> Result<Answer, Failure> {
     match command {
         Command::Rebuild {
             dry_run,
             values,
-            accept_broken_chain,
+            accepted,
             pace,
         } => {
-            let accepted = accept_broken_chain.into_iter().collect();
             let dry_run = dry_run.then_some(values);
-            rebuild(connection, dry_run, &accepted, pace).await
+            rebuild(connection, dry_run, &accepted.patients(), pace).await
         }
         Command::Verify {
             patient,
             generation,
             values,
+            accepted,
             pace,
         } => {
-            let generation = generation.map(Generation::new);
-            verify(connection, patient.as_ref(), generation, values, pace).await
+            let what = Verified {
+                patient,
+                generation: generation.map(Generation::new),
+                values,
+                accepted: accepted.patients(),
+            };
+            verify(connection, what, pace).await
         }
-        Command::Promote => {
+        Command::Promote { accepted, pace } => {
             let promote = Promote {
                 tables: connection,
-                concurrency: CONCURRENCY,
+                segments: pace.segments,
+                concurrency: pace.concurrency.into(),
+                accepted: &accepted.patients(),
                 clock: system_clock,
             };
-            let promoted = promote.run().await.map_err(|error| chain(&error))?;
-            Ok(report::promoted(&promoted))
+            let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
+            let promoted = promote.run(&|pass, seen| bars.count(pass, seen)).await;
+            bars.clear();
+            Ok(report::promoted(&promoted?))
         }
-        Command::Rollback { to } => {
+        Command::Rollback { to, accepted } => {
             let roll_back = RollBack {
                 tables: connection,
                 to: to.map(Generation::new),
+                accepted: &accepted.patients(),
                 concurrency: CONCURRENCY,
                 clock: system_clock,
             };
-            let promoted = roll_back.run().await.map_err(|error| chain(&error))?;
-            Ok(report::promoted(&promoted))
+            Ok(report::promoted(&roll_back.run().await?))
         }
         Command::Prune { previous, building } => prune(connection, previous, building).await,
         Command::Status => {
             let status = status::status(connection, system_clock()).await;
-            let mut status = status.map_err(|error| chain(&error))?;
-            status.at_work = connection.replay.lease().await.map_err(|error| chain(&error))?;
+            let mut status = status.map_err(|error| Failure::of(&error))?;
+            status.at_work = connection
+                .replay
+                .lease()
+                .await
+                .map_err(|error| Failure::of(&error))?;
             Ok(report::status(&status))
         }
         Command::Redrive { patient, .. } => redrive(connection, patient.as_ref()).await,
         Command::Reconcile { full } => {
             let summary = reconcile(connection, full, CONCURRENCY).await;
-            Ok(report::reconciled(&summary.map_err(|error| chain(&error))?))
+            Ok(report::reconciled(&summary.map_err(|error| Failure::of(&error))?))
         }
         Command::Tail { from, once } => tail(connection, from, once, json).await,
     }
@@ -270,56 +417,70 @@ async fn rebuild(
     dry_run: Option<bool>,
     accepted: &BTreeSet<PatientId>,
     pace: Pace,
-) -> Result<Answer, String> {
+) -> Result<Answer, Failure> {
     let started = Instant::now();
     let rebuild = Rebuild {
         tables: connection,
         segments: pace.segments,
         concurrency: pace.concurrency.into(),
         accepted,
+        software: SOFTWARE,
         promote: dry_run.is_none(),
         clock: system_clock,
     };
     let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
-    let rebuilt = rebuild.run(&|pass, events| bars.count(pass, events)).await;
+    let rebuilt = rebuild.run(&|pass, seen| bars.count(pass, seen)).await;
     bars.clear();
-    let rebuilt = rebuilt.map_err(|error| chain(&error))?;
+    let rebuilt = rebuilt?;
     let Some(values) = dry_run else {
         return Ok(report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()));
     };
-    let control = connection.store.control().await.map_err(|error| chain(&error))?;
+    let control = connection
+        .store
+        .control()
+        .await
+        .map_err(|error| Failure::of(&error))?;
     let active = control.map_or(Generation::FIRST, |control| control.active);
     let compare = Compare {
-        read_model: &connection.read_model,
+        tables: connection,
         active,
         built: rebuilt.generation,
         concurrency: pace.concurrency.into(),
+        clock: system_clock,
     };
     let mut changes = DryRun::new(active, values);
     let compared = compare.run(|change| changes.add(change)).await;
-    compared.map_err(|error| chain(&error))?;
+    compared.map_err(|error| Failure::of(&error))?;
     Ok(report::dry_run(&rebuilt, &changes))
 }
 
-async fn verify(
-    connection: &Connection,
-    patient: Option<&PatientId>,
+/// What is to be verified.
+struct Verified {
+    patient: Option<PatientId>,
     generation: Option<Generation>,
+    /// Whether to show values.
     values: bool,
-    pace: Pace,
-) -> Result<Answer, String> {
-    let control = connection.store.control().await.map_err(|error| chain(&error))?;
+    accepted: BTreeSet<PatientId>,
+}
+
+async fn verify(connection: &Connection, what: Verified, pace: Pace) -> Result<Answer, Failure> {
+    let patient = what.patient.as_ref();
+    let control = connection
+        .store
+        .control()
+        .await
+        .map_err(|error| Failure::of(&error))?;
     let control = control.ok_or_else(|| VerifyError::NothingProjected.to_string())?;
-    let generation = generation.unwrap_or(control.active);
+    let generation = what.generation.unwrap_or(control.active);
     if ![Some(control.active), control.building, control.previous].contains(&Some(generation)) {
-        return Err(VerifyError::NoSuchGeneration(generation).to_string());
+        return Err(VerifyError::NoSuchGeneration(generation).to_string().into());
     }
     let verify = Verify {
         tables: connection,
         generation,
         segments: pace.segments,
         concurrency: pace.concurrency.into(),
-        accepted: None,
+        accepted: &what.accepted,
         now: system_clock(),
     };
     let verified = match patient {
@@ -327,22 +488,22 @@ async fn verify(
         None => {
             let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
             let verified = verify
-                .all(&|events| bars.count(crate::builds::Pass::Verify, events))
+                .all(&|events| bars.count(Pass::Verify, Seen::now(events)))
                 .await;
             bars.clear();
             verified
         }
     };
-    let verified = verified.map_err(|error| chain(&error))?;
+    let verified = verified.map_err(|error| Failure::of(&error))?;
     if let (Some(patient), 0) = (patient, verified.events)
         && verified.wrong == 0
     {
-        return Err(format!("there is no event of {patient}"));
+        return Err(format!("there is no event of {patient}").into());
     }
-    Ok(report::verified(verified, values))
+    Ok(report::verified(verified, what.values))
 }
 
-async fn prune(connection: &Connection, previous: bool, building: bool) -> Result<Answer, String> {
+async fn prune(connection: &Connection, previous: bool, building: bool) -> Result<Answer, Failure> {
     let prune = Prune {
         tables: connection,
         previous,
@@ -353,10 +514,10 @@ async fn prune(connection: &Connection, previous: bool, building: bool) -> Resul
     let bars = Bars::of_items()?;
     let pruned = prune.run(&|items| bars.count_items(items)).await;
     bars.clear();
-    Ok(report::pruned(&pruned.map_err(|error| chain(&error))?))
+    Ok(report::pruned(&pruned.map_err(|error| Failure::of(&error))?))
 }
 
-async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result<Answer, String> {
+async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result<Answer, Failure> {
     let redrive = Redrive {
         tables: connection,
         concurrency: CONCURRENCY,
@@ -366,11 +527,11 @@ async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result
         Some(patient) => redrive.patient(patient).await,
         None => redrive.all().await,
     };
-    let redriven = redriven.map_err(|error| chain(&error))?;
+    let redriven = redriven.map_err(|error| Failure::of(&error))?;
     if let Some(patient) = patient
         && redriven.tried == 0
     {
-        return Err(format!("{patient} is not quarantined"));
+        return Err(format!("{patient} is not quarantined").into());
     }
     if !redriven.failed.is_empty() {
         warn(&format!(
@@ -378,7 +539,21 @@ async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result
             redriven.failed.len()
         ));
     }
-    Ok(report::redriven(&redriven))
+    let unseen = match (
+        connection.quarantined().is_some(),
+        connection.given_up().is_some(),
+    ) {
+        _ if patient.is_some() => None,
+        (true, true) => None,
+        (false, true) => Some("the quarantine queue was not looked at: name it with --quarantine-queue-url"),
+        (true, false) => {
+            Some("the queue of stream failures was not looked at: name it with --stream-failures-queue-url")
+        }
+        (false, false) => Some(
+            "neither queue was looked at: name them with --quarantine-queue-url and --stream-failures-queue-url",
+        ),
+    };
+    Ok(report::redriven(&redriven, unseen))
 }
 
 /// Prints events until nobody reads them any more, or once.
@@ -387,18 +562,14 @@ async fn tail(
     from: Option<Timestamp>,
     once: bool,
     json: bool,
-) -> Result<Answer, String> {
+) -> Result<Answer, Failure> {
     let mut tail = Tail::new(&connection.log, from.unwrap_or_else(system_clock));
     loop {
-        match tail.poll(system_clock()).await {
-            Ok(events) => {
-                for event in events {
-                    if !print(&report::tail_event(&event, json)) {
-                        return Ok(Answer::nothing());
-                    }
-                }
-            }
-            Err(error) if once => return Err(chain(&error)),
+        let on_event = |event| print(&report::tail_event(&event, json));
+        match tail.poll(system_clock(), on_event).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Answer::nothing()),
+            Err(error) if once => return Err(Failure::of(&error)),
             Err(error) => warn(&chain(&error)),
         }
         if once {

@@ -51,10 +51,28 @@ pub(crate) struct NoCredentials;
 
 /// An event can't be applied, and there is no queue to tell so.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "an event can't be applied, and nobody would learn of it: say with --quarantine-queue-url where its message goes"
-)]
-struct NoQueue;
+#[error("{what}, and nobody would learn of it: say with --quarantine-queue-url where its message goes")]
+struct NoQueue {
+    what: String,
+}
+
+impl NoQueue {
+    fn for_notice(notice: &QuarantineNotice) -> NoQueue {
+        let what = match notice {
+            QuarantineNotice::Event {
+                patient_id,
+                quarantine,
+                ..
+            } => format!(
+                "event {} of {patient_id} can't be applied ({})",
+                quarantine.version,
+                quarantine.reason.code()
+            ),
+            QuarantineNotice::Record { reason, .. } => format!("a stream record can't be read ({reason})"),
+        };
+        NoQueue { what }
+    }
+}
 
 /// The tables and the queues.
 #[derive(Debug, Clone)]
@@ -77,7 +95,7 @@ impl QuarantineQueue for Queue {
         match &self.0 {
             Some(queue) => queue.put(notice).await,
             // Without a message nobody may be marked: the mark would be all that says so.
-            None => Err(QueueUnavailable(Box::new(NoQueue))),
+            None => Err(QueueUnavailable(Box::new(NoQueue::for_notice(notice)))),
         }
     }
 }
@@ -86,6 +104,7 @@ impl Tables for Connection {
     type Log = EventTable;
     type Projection = ProjectionTable;
     type ReadModel = ReadModelTable;
+    type Audit = ReplayTable;
     type Builds = ReplayTable;
     type Prunable = ReplayTable;
     type Queue = Queue;
@@ -101,6 +120,10 @@ impl Tables for Connection {
 
     fn read_model(&self) -> &ReadModelTable {
         &self.read_model
+    }
+
+    fn audit(&self) -> &ReplayTable {
+        &self.replay
     }
 
     fn builds(&self) -> &ReplayTable {

@@ -1,6 +1,6 @@
 //! Comparing two accounts of one patient, field by field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{CheckinRow, PatientState, StreamVersion};
 use serde::Serialize;
@@ -12,6 +12,11 @@ pub struct Account {
     pub state: PatientState,
     /// The check-ins up to the applied version, by version.
     pub rows: BTreeMap<StreamVersion, CheckinRow>,
+    /// What readers take for further check-ins: the versions and sort keys of rows that are not where their content says,
+    /// of second ones of a version, and of such that can't be read, with version 0.
+    pub extra: BTreeSet<(StreamVersion, String)>,
+    /// The attributes by which the indexes find the summary, where they are not what it says.
+    pub misfiled: Vec<Difference>,
 }
 
 /// A field in which two accounts differ. The values are patient data: they are shown only to those who ask for them.
@@ -28,7 +33,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    fn between<T: PartialEq>(
+    pub(crate) fn between<T: PartialEq>(
         field: impl Into<String>,
         found: Option<T>,
         expected: Option<T>,
@@ -53,6 +58,22 @@ impl Difference {
 }
 
 impl Account {
+    /// Whether the summary counts the check-ins that there are, and everything is where it belongs, whatever the events
+    /// say.
+    pub(crate) fn inconsistencies(&self) -> Vec<Difference> {
+        let mut expected = Account {
+            state: self.state.clone(),
+            rows: self.rows.clone(),
+            ..Account::default()
+        };
+        match &mut expected.state.patient {
+            Some(patient) => patient.checkin_count = u64::try_from(self.rows.len()).unwrap_or(u64::MAX),
+            // Rows of a patient whom nobody knows.
+            None => expected.rows.clear(),
+        }
+        self.differences(&expected)
+    }
+
     /// The fields in which this account is not the expected one. The mark of a quarantine is compared by the version
     /// that it names: when it was found out is no function of the events.
     #[must_use]
@@ -103,6 +124,18 @@ impl Account {
             let rows = (self.rows.get(&version), expected.rows.get(&version));
             differences.extend(row_differences(version, rows));
         }
+        let key = |accounts: (&Account, &Account), of: &(StreamVersion, String)| {
+            accounts.0.extra.contains(of).then(|| of.1.clone())
+        };
+        for of in self.extra.symmetric_difference(&expected.extra) {
+            differences.extend(Difference::between(
+                format!("checkins[{}].key", of.0),
+                key((self, expected), of),
+                key((expected, self), of),
+                |key| key,
+            ));
+        }
+        differences.extend(self.misfiled.iter().cloned());
         differences
     }
 }
@@ -164,6 +197,7 @@ mod tests {
             rows: [2, 3]
                 .map(|version| (StreamVersion::new(version), row(version)))
                 .into(),
+            ..Account::default()
         }
     }
 

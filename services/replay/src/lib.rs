@@ -3,12 +3,14 @@
 //!
 //! Deliberately absent: any way to append, change or remove an event.
 
+mod audit;
 mod bars;
 mod builds;
 mod cli;
 mod compare;
 mod connection;
 mod difference;
+mod gate;
 mod lease;
 mod letters;
 mod persistent;
@@ -27,10 +29,12 @@ mod tables;
 mod tail;
 mod verify;
 
-pub use builds::{BuildStore, Checkpoint, Pass, Verification};
+pub use audit::{AuditStore, ItemPage, StoredItem};
+pub use builds::{Begun, BuildStore, Checkpoint, Pass, SOFTWARE, Seen, Verification};
 pub use cli::{Cli, run};
-pub use compare::{Change, Compare};
+pub use compare::{Change, Compare, CompareError};
 pub use difference::{Account, Difference};
+pub use gate::GateError;
 pub use lease::Lease;
 pub use letters::{Letter, Letters, LettersUnavailable, SqsLetters};
 pub use persistent::CatchUpError;

@@ -1,22 +1,30 @@
 //! Promoting a generation that was built before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 
 use domain::{Generation, PatientId, StreamVersion};
-use projection::{Building, ProjectionStore, ProjectionUnavailable};
+use projection::{Building, ProjectionStore, ProjectionUnavailable, PromoteError};
 use runtime::clock::Clock;
 
-use crate::builds::BuildStore;
-use crate::promotion::{Promotion, PromotionError};
+use crate::builds::{BuildStore, Pass, Seen};
+use crate::gate::{Gate, GateError, shown};
+use crate::promotion::{Promotion, PromotionError, next_step};
 use crate::tables::Tables;
+use crate::verify::Finding;
 
-/// Makes the generation that was built, and verified, the active one.
+/// Makes the generation that was built, and verified, the active one. It is verified once more: what happened to it, and
+/// to the events, since it was built is not known. One that is refused stays as it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Promote<'a, T> {
     /// What it works on.
     pub tables: &'a T,
-    /// How many calls are under way at once, at most.
+    /// Into how many parts the event table is divided; all of them are read at once.
+    pub segments: u16,
+    /// How many calls each of them has under way at once, at most.
     pub concurrency: usize,
+    /// Patients whose broken hash chains are known, and no reason to refuse; nor is that less of them is shown than before.
+    pub accepted: &'a BTreeSet<PatientId>,
     /// The time.
     pub clock: Clock,
 }
@@ -47,17 +55,38 @@ pub enum PromoteCommandError {
     /// The read model can't be read. Run the command again.
     #[error(transparent)]
     Store(#[from] ProjectionUnavailable),
+    /// It could not be verified. Run the command again.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The generation is not what was appended, and stays as it is. Look into each finding; a patient whose broken chain is
+    /// known can be accepted.
+    #[error(
+        "not promoted: generation {generation} is not, or no longer, what the events say: {}; {}",
+        shown(findings, *wrong),
+        next_step(findings)
+    )]
+    Wrong {
+        /// The generation.
+        generation: Generation,
+        /// How many findings there are.
+        wrong: u64,
+        /// The first of them.
+        findings: Vec<Finding>,
+    },
     /// It was refused, or failed.
     #[error(transparent)]
     Promotion(#[from] PromotionError),
 }
 
 impl<T: Tables> Promote<'_, T> {
-    /// Promotes.
+    /// Promotes. `on_events` is told how many events were compared since it was last called.
     ///
     /// # Errors
     /// [`PromoteCommandError`]
-    pub async fn run(&self) -> Result<Promoted, PromoteCommandError> {
+    pub async fn run(
+        &self,
+        on_events: &(impl Fn(Pass, Seen) + Sync),
+    ) -> Result<Promoted, PromoteCommandError> {
         let control = self.tables.projection().control().await?;
         let built = control.and_then(|control| {
             let generation = control.building.filter(|_| !control.brings_back)?;
@@ -69,13 +98,38 @@ impl<T: Tables> Promote<'_, T> {
         if self.tables.builds().verification(generation).await?.is_none() {
             return Err(PromoteCommandError::NotVerified { generation });
         }
+        let gate = Gate {
+            tables: self.tables,
+            generation,
+            segments: self.segments,
+            concurrency: self.concurrency,
+            accepted: self.accepted,
+            clock: self.clock,
+        };
+        let verified = gate.run(false, &AtomicU64::new(0), on_events).await?;
+        if verified.wrong > 0 {
+            let control = self.tables.projection().control().await?;
+            if control.is_none_or(|control| control.building != Some(generation)) {
+                // Somebody gave it up, and has perhaps begun to prune it: no wonder.
+                let gone = PromoteError::NotBuilding { generation };
+                return Err(PromotionError::from(gone).into());
+            }
+            return Err(PromoteCommandError::Wrong {
+                generation,
+                wrong: verified.wrong,
+                findings: verified.findings,
+            });
+        }
         let promotion = Promotion {
             tables: self.tables,
             building,
+            accepted: self.accepted,
+            gives_up: false,
             concurrency: self.concurrency,
             clock: self.clock,
         };
-        let quarantined = promotion.run().await?;
+        let mut quarantined = verified.quarantined;
+        quarantined.extend(promotion.run().await?);
         Ok(Promoted {
             generation,
             previous,

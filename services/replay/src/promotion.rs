@@ -1,8 +1,9 @@
 //! Making the generation that is being built, or brought back, the one that queries read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{Generation, ListingShard, PatientId, PatientState, StreamVersion, Timestamp};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
     Building, ProjectionStore, ProjectionUnavailable, PromoteError, Retry, SWEEP_OVERLAP_MILLIS, SweepStore,
     abandon, current, promote,
@@ -10,8 +11,12 @@ use projection::{
 use read_model::{ReadModelStore, ReadModelUnavailable, Sweep};
 use runtime::clock::Clock;
 
+use crate::audit::account;
+use crate::difference::Account;
+use crate::gate::shown;
 use crate::persistent::{CatchUpError, PersistentReconcile};
 use crate::tables::Tables;
+use crate::verify::{Finding, MAX_FINDINGS};
 
 /// Patients whose states are read at once.
 const CHUNK: u16 = 500;
@@ -24,6 +29,10 @@ pub(crate) struct Promotion<'a, T> {
     pub(crate) tables: &'a T,
     /// What is promoted. All that was recorded before `since`, less the overlap of sweeps, is in it.
     pub(crate) building: Building,
+    /// Patients of whom less may be shown than before.
+    pub(crate) accepted: &'a BTreeSet<PatientId>,
+    /// Whether a generation that is refused is given up.
+    pub(crate) gives_up: bool,
     /// How many calls are under way at once, at most.
     pub(crate) concurrency: usize,
     pub(crate) clock: Clock,
@@ -42,16 +51,38 @@ pub enum PromotionError {
     /// Somebody could not be brought to the last event. Run the command again.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
-    /// The generation lacks events that queries see today, and was given up. Fix what keeps them from being applied.
+    /// The generation lacks events that queries see today. Fix what keeps them from being applied; or accept it, for a
+    /// patient whose events are lost.
     #[error(
-        "not promoted: generation {generation} would show less of {} than is shown now",
-        patients(behind)
+        "not promoted: generation {generation} would show less of {} than is shown now{}; restore the events, or accept that \
+         they are lost with --accept-broken-chain PATIENT",
+        patients(behind),
+        fate(*given_up)
     )]
     WouldLoseData {
         /// The generation.
         generation: Generation,
         /// The patients, and the version at which the generation has them.
         behind: BTreeMap<PatientId, StreamVersion>,
+        /// Whether the generation was given up: then the next rebuild builds another one.
+        given_up: bool,
+    },
+    /// The generation contradicts itself, or its indexes. Rebuild instead; or accept it.
+    #[error(
+        "not promoted: generation {generation} does not agree with itself{}: {}; rebuild, or accept it with \
+         --accept-broken-chain PATIENT",
+        fate(*given_up),
+        shown(findings, *wrong)
+    )]
+    Unsound {
+        /// The generation.
+        generation: Generation,
+        /// How many patients that is so of.
+        wrong: u64,
+        /// The first of them.
+        findings: Vec<Finding>,
+        /// Whether it was given up: then it is the previous one again.
+        given_up: bool,
     },
     /// Somebody else changed the generations.
     #[error(transparent)]
@@ -69,6 +100,24 @@ pub enum PromotionError {
     },
 }
 
+/// What became of a generation that was refused.
+pub(crate) const fn fate(given_up: bool) -> &'static str {
+    if given_up { ", and was given up" } else { "" }
+}
+
+/// What can be done about these findings.
+pub(crate) fn next_step(findings: &[Finding]) -> &'static str {
+    if findings
+        .iter()
+        .any(|finding| matches!(finding, Finding::BrokenLink { .. }))
+    {
+        "compare with a backup of the event table, or accept a chain that is known to be broken with \
+         --accept-broken-chain PATIENT"
+    } else {
+        "look into each, and rebuild"
+    }
+}
+
 fn patients(behind: &BTreeMap<PatientId, StreamVersion>) -> String {
     const SHOWN: usize = 10;
     let mut shown: Vec<String> = behind
@@ -83,6 +132,74 @@ fn patients(behind: &BTreeMap<PatientId, StreamVersion>) -> String {
 }
 
 impl<T: Tables> Promotion<'_, T> {
+    /// Promotes one that was active before, and was built by who knows what, if it agrees with itself.
+    pub(crate) async fn of_an_older_one(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+        let generation = self.building.generation;
+        let (wrong, findings) = self.unsound().await?;
+        if wrong > 0 {
+            let given_up = self.give_up().await?;
+            return Err(PromotionError::Unsound {
+                generation,
+                wrong,
+                findings,
+                given_up,
+            });
+        }
+        self.run().await
+    }
+
+    /// The patients whose summaries do not count the check-ins that there are.
+    async fn unsound(&self) -> Result<(u64, Vec<Finding>), PromotionError> {
+        let generation = self.building.generation;
+        let (mut wrong, mut findings) = (0, Vec::new());
+        for shard in ListingShard::all() {
+            let mut after: Option<PatientId> = None;
+            loop {
+                let read_model = self.tables.read_model();
+                let page = read_model.ids(generation, shard, after.as_ref(), CHUNK).await?;
+                let states = self.tables.projection().states(generation, &page.items).await?;
+                let known = page.items.iter().zip(states);
+                let accounts: Vec<_> = known
+                    .filter(|(patient, _)| !self.accepted.contains(*patient))
+                    .filter_map(|(patient, state)| Some(self.account(patient, state?)))
+                    .collect();
+                let accounts: Vec<(&PatientId, Account)> = stream::iter(accounts)
+                    .buffered(self.concurrency.max(1))
+                    .try_collect()
+                    .await?;
+                for (patient, account) in accounts {
+                    let differences = account.inconsistencies();
+                    if differences.is_empty() {
+                        continue;
+                    }
+                    wrong += 1;
+                    if findings.len() < MAX_FINDINGS {
+                        findings.push(Finding::Differs {
+                            patient_id: patient.clone(),
+                            version: account.state.applied,
+                            differences,
+                        });
+                    }
+                }
+                after = page.items.last().cloned();
+                if !page.more || after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok((wrong, findings))
+    }
+
+    async fn account<'p>(
+        &self,
+        patient: &'p PatientId,
+        state: PatientState,
+    ) -> Result<(&'p PatientId, Account), ProjectionUnavailable> {
+        let generation = self.building.generation;
+        let account = account(self.tables.audit(), generation, patient, state).await?;
+        Ok((patient, account))
+    }
+
     /// Promotes; those who are quarantined in the generation, of those who were looked at.
     pub(crate) async fn run(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let generation = self.building.generation;
@@ -90,13 +207,12 @@ impl<T: Tables> Promotion<'_, T> {
         let mut quarantined = self.reconcile(Retry::Quarantined).since(since).await?;
         let behind = self.compare().await?;
         if !behind.is_empty() {
-            match abandon(self.tables.projection(), generation).await {
-                // Somebody gave it up, and has perhaps begun to prune it: no wonder.
-                Err(given_up @ PromoteError::NotBuilding { .. }) => return Err(given_up.into()),
-                // If it stays, the next run is refused for the same reason.
-                Ok(()) | Err(PromoteError::Conflict | PromoteError::Unavailable(_)) => {}
-            }
-            return Err(PromotionError::WouldLoseData { generation, behind });
+            let given_up = self.gives_up && self.give_up().await?;
+            return Err(PromotionError::WouldLoseData {
+                generation,
+                behind,
+                given_up,
+            });
         }
         promote(self.tables.projection(), generation, (self.clock)()).await?;
         let began = (self.clock)();
@@ -105,6 +221,17 @@ impl<T: Tables> Promotion<'_, T> {
             overtaken.map_err(|source| PromotionError::NotComparedAgain { generation, source })?;
         quarantined.extend(overtaken);
         Ok(quarantined)
+    }
+
+    /// Gives the generation up; whether that could be done.
+    pub(crate) async fn give_up(&self) -> Result<bool, PromoteError> {
+        match abandon(self.tables.projection(), self.building.generation).await {
+            Ok(()) => Ok(true),
+            // Somebody gave it up, and has perhaps begun to prune it: no wonder.
+            Err(given_up @ PromoteError::NotBuilding { .. }) => Err(given_up),
+            // If it stays, the next run is refused for the same reason.
+            Err(PromoteError::Conflict | PromoteError::Unavailable(_)) => Ok(false),
+        }
     }
 
     async fn look_once_more(
@@ -177,7 +304,9 @@ impl<T: Tables> Promotion<'_, T> {
         patients: &[PatientId],
     ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let mut built = self.applied(self.building.generation, patients).await?;
-        built.retain(|patient, applied| shown.get(patient).is_some_and(|shown| shown > applied));
+        built.retain(|patient, applied| {
+            !self.accepted.contains(patient) && shown.get(patient).is_some_and(|shown| shown > applied)
+        });
         Ok(built)
     }
 

@@ -13,16 +13,15 @@ use event_log::{EventLog, LogUnavailable, Segment};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
     Advance, BeginError, Building, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon,
-    begin_building,
+    begin_building, current,
 };
 use runtime::clock::Clock;
 
-use crate::builds::{BuildStore, Checkpoint, Pass, Verification};
-use crate::persistent::{CatchUpError, PersistentReconcile};
-use crate::promotion::{Promotion, PromotionError};
-use crate::streams::Walk;
+use crate::builds::{Begun, BuildStore, Checkpoint, Pass, Seen, Verification};
+use crate::gate::{Gate, GateError, shown};
+use crate::promotion::{Promotion, PromotionError, fate, next_step};
 use crate::tables::Tables;
-use crate::verify::{Finding, Verified, Verify, VerifyError};
+use crate::verify::{Finding, Verified};
 
 /// A rebuild of the read model.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +32,10 @@ pub struct Rebuild<'a, T> {
     pub segments: u16,
     /// How many calls each of them has under way at once, at most.
     pub concurrency: usize,
-    /// Patients whose broken hash chains are known, and no reason to refuse.
+    /// Patients whose broken hash chains are known, and no reason to refuse; nor is that less of them is shown than before.
     pub accepted: &'a BTreeSet<PatientId>,
+    /// Which software folds the events, [`SOFTWARE`](crate::SOFTWARE): what another one began is not gone on with.
+    pub software: &'a str,
     /// Whether the generation is promoted, once it is verified.
     pub promote: bool,
     /// The time.
@@ -69,15 +70,17 @@ pub enum RebuildError {
     /// The read model can't be read or written. Run the command again: it goes on where it was.
     #[error(transparent)]
     Store(#[from] ProjectionUnavailable),
-    /// Somebody could not be brought to the last event. Run the command again: it goes on where it was.
-    #[error(transparent)]
-    CatchUp(#[from] CatchUpError),
     /// The generation could not be verified. Run the command again: it goes on where it was.
     #[error(transparent)]
-    Verify(#[from] VerifyError),
-    /// The generation is not what was appended, and was given up. Look into each finding; a patient whose broken chain
-    /// is known can be accepted.
-    #[error("not promoted: generation {generation} failed its verification: {}", shown(findings, *wrong))]
+    Gate(#[from] GateError),
+    /// The generation is not what was appended. Look into each finding; a patient whose broken chain is known can be
+    /// accepted.
+    #[error(
+        "not promoted: generation {generation} failed its verification{}: {}; {}",
+        fate(*given_up),
+        shown(findings, *wrong),
+        next_step(findings)
+    )]
     Wrong {
         /// The generation.
         generation: Generation,
@@ -85,6 +88,8 @@ pub enum RebuildError {
         wrong: u64,
         /// The first of them.
         findings: Vec<Finding>,
+        /// Whether it was given up: then the next run builds another one.
+        given_up: bool,
     },
     /// Somebody else promoted it, or gave it up.
     #[error(transparent)]
@@ -92,17 +97,6 @@ pub enum RebuildError {
     /// The generation was not promoted.
     #[error(transparent)]
     Promotion(#[from] PromotionError),
-}
-
-fn shown(findings: &[Finding], wrong: u64) -> String {
-    let first: Vec<String> = findings.iter().take(5).map(ToString::to_string).collect();
-    let more = wrong.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
-    let more = if more > 0 {
-        format!("; {more} more")
-    } else {
-        String::new()
-    };
-    format!("{}{more}", first.join("; "))
 }
 
 impl<T: Tables> Rebuild<'_, T> {
@@ -113,29 +107,33 @@ impl<T: Tables> Rebuild<'_, T> {
     ///
     /// # Errors
     /// [`RebuildError`]
-    pub async fn run(&self, on_events: &(impl Fn(Pass, u64) + Sync)) -> Result<Rebuilt, RebuildError> {
+    pub async fn run(&self, on_events: &(impl Fn(Pass, Seen) + Sync)) -> Result<Rebuilt, RebuildError> {
         let building = self.begin().await?;
         let generation = building.generation;
         let mut quarantined = BTreeMap::new();
         let resumed = AtomicU64::new(0);
-        let verification = match self.tables.builds().verification(generation).await? {
-            Some(verification) => verification,
-            None => {
-                self.all_segments(|segment| self.apply(generation, segment, &resumed, on_events))
-                    .await?;
-                let parts = self
-                    .all_segments(|segment| self.verify(generation, segment, &resumed, on_events))
-                    .await?;
-                let verified = parts
-                    .into_iter()
-                    .fold(Verified::nothing(generation), Verified::plus);
-                self.put_verification(&verified, &mut quarantined).await?
-            }
+        let finished = self.tables.builds().verification(generation).await?.is_some();
+        if !finished {
+            self.all_segments(|segment| self.apply(generation, segment, &resumed, on_events))
+                .await?;
+        }
+        let gate = Gate {
+            tables: self.tables,
+            generation,
+            segments: self.segments,
+            concurrency: self.concurrency,
+            accepted: self.accepted,
+            clock: self.clock,
         };
+        // One that finished says nothing of what happened since.
+        let verified = gate.run(!finished, &resumed, on_events).await?;
+        let verification = self.put_verification(&verified, &mut quarantined).await?;
         if self.promote {
             let promotion = Promotion {
                 tables: self.tables,
                 building,
+                accepted: self.accepted,
+                gives_up: true,
                 concurrency: self.concurrency,
                 clock: self.clock,
             };
@@ -150,17 +148,35 @@ impl<T: Tables> Rebuild<'_, T> {
         })
     }
 
-    /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the software may
-    /// be another one by now, and the next dry run has to show what that makes of the events.
+    /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the next one
+    /// has to show what is made of the events now. Nor is what other software began, whose rules may be others.
     async fn begin(&self) -> Result<Building, RebuildError> {
         let projection = self.tables.projection();
+        let builds = self.tables.builds();
+        let before = current(projection).await?.building;
         let building = begin_building(projection, (self.clock)()).await?;
-        let verification = self.tables.builds().verification(building.generation).await?;
-        if verification.is_none_or(|verification| !verification.dry_run) {
-            return Ok(building);
+        let verification = builds.verification(building.generation).await?;
+        let begun = builds.begun(building.generation).await?;
+        let ours = match begun {
+            Some(begun) => begun.software == self.software,
+            None => before != Some(building.generation),
+        };
+        if !ours || verification.is_some_and(|verification| verification.dry_run) {
+            abandon(projection, building.generation).await?;
+            let building = begin_building(projection, (self.clock)()).await?;
+            return self.put_begun(building).await;
         }
-        abandon(projection, building.generation).await?;
-        Ok(begin_building(projection, (self.clock)()).await?)
+        self.put_begun(building).await
+    }
+
+    async fn put_begun(&self, building: Building) -> Result<Building, RebuildError> {
+        let begun = Begun {
+            software: self.software.to_owned(),
+            begun_at: building.since,
+        };
+        let builds = self.tables.builds();
+        builds.put_begun(building.generation, &begun).await?;
+        Ok(building)
     }
 
     async fn all_segments<F, V>(&self, run: impl Fn(Segment) -> F) -> Result<Vec<V>, RebuildError>
@@ -179,31 +195,19 @@ impl<T: Tables> Rebuild<'_, T> {
             .await
     }
 
-    /// Where a pass has to go on in a segment.
-    async fn checkpoint(
-        &self,
-        generation: Generation,
-        pass: Pass,
-        segment: Segment,
-    ) -> Result<Checkpoint, ProjectionUnavailable> {
-        let kept = self.tables.builds().checkpoint(generation, pass, segment).await?;
-        Ok(kept.unwrap_or(Checkpoint {
-            segments: segment.total,
-            ..Checkpoint::default()
-        }))
-    }
-
     /// Applies all events of a segment.
     async fn apply(
         &self,
         generation: Generation,
         segment: Segment,
         resumed: &AtomicU64,
-        on_events: &(impl Fn(Pass, u64) + Sync),
+        on_events: &(impl Fn(Pass, Seen) + Sync),
     ) -> Result<(), RebuildError> {
-        let mut checkpoint = self.checkpoint(generation, Pass::Apply, segment).await?;
+        let builds = self.tables.builds();
+        let kept = builds.checkpoint(generation, Pass::Apply, segment).await?;
+        let mut checkpoint = kept.unwrap_or_else(|| Checkpoint::beginning(segment));
         resumed.fetch_add(checkpoint.events, Ordering::Relaxed);
-        on_events(Pass::Apply, checkpoint.events);
+        on_events(Pass::Apply, Seen::earlier(checkpoint.events));
         while !checkpoint.done {
             let page = self.tables.log().scan(segment, checkpoint.next.take()).await?;
             let read = u64::try_from(page.entries.len()).unwrap_or(u64::MAX);
@@ -227,84 +231,12 @@ impl<T: Tables> Rebuild<'_, T> {
             checkpoint.events += read;
             checkpoint.done = page.next.is_none();
             checkpoint.next = page.next;
-            let builds = self.tables.builds();
             builds
                 .put_checkpoint(generation, Pass::Apply, segment.index, &checkpoint)
                 .await?;
-            on_events(Pass::Apply, read);
+            on_events(Pass::Apply, Seen::now(read));
         }
         Ok(())
-    }
-
-    /// Brings the patients of a segment to the heads of their streams, and compares them with their events.
-    async fn verify(
-        &self,
-        generation: Generation,
-        segment: Segment,
-        resumed: &AtomicU64,
-        on_events: &(impl Fn(Pass, u64) + Sync),
-    ) -> Result<Verified, RebuildError> {
-        let mut checkpoint = self.checkpoint(generation, Pass::Verify, segment).await?;
-        resumed.fetch_add(checkpoint.events, Ordering::Relaxed);
-        on_events(Pass::Verify, checkpoint.events);
-        let mut verified = Verified {
-            patients: checkpoint.patients,
-            events: checkpoint.events,
-            ..Verified::nothing(generation)
-        };
-        if checkpoint.done {
-            return Ok(verified);
-        }
-        let reconcile = PersistentReconcile {
-            tables: self.tables,
-            generation,
-            retry: Retry::Quarantined,
-            concurrency: self.concurrency,
-            clock: self.clock,
-        };
-        let verify = Verify {
-            tables: self.tables,
-            generation,
-            segments: self.segments,
-            concurrency: self.concurrency,
-            accepted: Some(self.accepted),
-            now: (self.clock)(),
-        };
-        let mut walk = Walk::new(self.tables.log(), segment, checkpoint.next.take());
-        while let Some(found) = walk.next().await? {
-            let patients: Vec<PatientId> = found
-                .streams
-                .iter()
-                .map(|stream| stream.patient.clone())
-                .collect();
-            reconcile.to_heads(&patients).await?;
-            let part = verify.streams(found.streams).await?;
-            on_events(Pass::Verify, part.events);
-            verified = verified.plus(part);
-            checkpoint.next = found.position;
-            self.keep(&mut checkpoint, &verified, segment.index).await?;
-        }
-        checkpoint.done = true;
-        self.keep(&mut checkpoint, &verified, segment.index).await?;
-        Ok(verified)
-    }
-
-    /// Keeps how far the second pass has come; not beyond a finding, which the next run has to meet again.
-    async fn keep(
-        &self,
-        checkpoint: &mut Checkpoint,
-        verified: &Verified,
-        index: u16,
-    ) -> Result<(), ProjectionUnavailable> {
-        if verified.wrong > 0 {
-            return Ok(());
-        }
-        checkpoint.events = verified.events;
-        checkpoint.patients = verified.patients;
-        let builds = self.tables.builds();
-        builds
-            .put_checkpoint(verified.generation, Pass::Verify, index, checkpoint)
-            .await
     }
 
     async fn put_verification(
@@ -314,16 +246,18 @@ impl<T: Tables> Rebuild<'_, T> {
     ) -> Result<Verification, RebuildError> {
         let generation = verified.generation;
         if verified.wrong > 0 {
-            match abandon(self.tables.projection(), generation).await {
+            let given_up = match abandon(self.tables.projection(), generation).await {
                 // Somebody gave it up, and has perhaps begun to prune it: no wonder.
                 Err(given_up @ PromoteError::NotBuilding { .. }) => return Err(given_up.into()),
+                Ok(()) => true,
                 // If it stays, the next run meets the same findings.
-                Ok(()) | Err(PromoteError::Conflict | PromoteError::Unavailable(_)) => {}
-            }
+                Err(PromoteError::Conflict | PromoteError::Unavailable(_)) => false,
+            };
             return Err(RebuildError::Wrong {
                 generation,
                 wrong: verified.wrong,
                 findings: verified.findings.clone(),
+                given_up,
             });
         }
         quarantined.clone_from(&verified.quarantined);
@@ -332,9 +266,10 @@ impl<T: Tables> Rebuild<'_, T> {
             patients: verified.patients,
             events: verified.events,
             dry_run: !self.promote,
+            accepted: self.accepted.clone(),
         };
         let builds = self.tables.builds();
-        builds.put_verification(generation, verification).await?;
+        builds.put_verification(generation, &verification).await?;
         Ok(verification)
     }
 }

@@ -4,20 +4,24 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
-use domain::Generation;
+use domain::{Generation, PatientId};
 use event_log::Segment;
 use projection::{MAX_ROWS_PER_PUT, ProjectionUnavailable, batch_write};
-use read_model::item::{self, PK, SK};
+use read_model::item::{self, PK, RowItem, SK, SUMMARY, SummaryItem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::builds::{BuildStore, Checkpoint, Pass, Verification};
+use crate::audit::{AuditStore, ItemPage, StoredItem};
+use crate::builds::{Begun, BuildStore, Checkpoint, Pass, Verification};
+use crate::difference::Difference;
 use crate::lease::{Lease, LeaseStore};
 use crate::prune::{Doomed, ItemKey, KeyPage, PruneStore};
 
 /// Both keys of the lease.
 const REPLAY: &str = "replay";
 const LEASE: &str = "lease";
+/// The sort key of how a build was begun.
+const BEGUN: &str = "begun";
 /// The sort key of a verification.
 const VERIFIED: &str = "verified";
 
@@ -100,6 +104,14 @@ fn checkpoint_sk(pass: Pass, index: u16) -> String {
 }
 
 impl BuildStore for ReplayTable {
+    async fn begun(&self, generation: Generation) -> Result<Option<Begun>, ProjectionUnavailable> {
+        self.get(&build_pk(generation), BEGUN).await
+    }
+
+    async fn put_begun(&self, generation: Generation, begun: &Begun) -> Result<(), ProjectionUnavailable> {
+        self.put(&build_pk(generation), BEGUN, begun).await
+    }
+
     async fn checkpoint(
         &self,
         generation: Generation,
@@ -132,10 +144,81 @@ impl BuildStore for ReplayTable {
     async fn put_verification(
         &self,
         generation: Generation,
-        verification: Verification,
+        verification: &Verification,
     ) -> Result<(), ProjectionUnavailable> {
-        self.put(&build_pk(generation), VERIFIED, &verification).await
+        self.put(&build_pk(generation), VERIFIED, verification).await
     }
+}
+
+impl AuditStore for ReplayTable {
+    async fn items(
+        &self,
+        generation: Generation,
+        patient: &PatientId,
+        after: Option<String>,
+    ) -> Result<ItemPage, ProjectionUnavailable> {
+        let pk = item::patient_pk(generation, patient);
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#pk = :pk")
+            .expression_attribute_names("#pk", PK)
+            .expression_attribute_values(":pk", AttributeValue::S(pk.clone()))
+            .set_limit(self.page_limit)
+            .set_exclusive_start_key(after.map(|after| key(&pk, &after)))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let items = page.items.into_iter().flatten();
+        Ok(ItemPage {
+            items: items
+                .filter_map(|stored| stored_item(generation, patient, stored))
+                .collect(),
+            next: page
+                .last_evaluated_key
+                .as_ref()
+                .and_then(item_key)
+                .map(|key| key.sk),
+        })
+    }
+}
+
+/// `None` for what nobody takes for a check-in: an item under another sort key than theirs, or a summary that can't be
+/// read, which its reader has found already.
+fn stored_item(
+    generation: Generation,
+    patient: &PatientId,
+    stored: HashMap<String, AttributeValue>,
+) -> Option<StoredItem> {
+    let key = item_key(&stored)?.sk;
+    if key == SUMMARY {
+        let found: SummaryItem = serde_dynamo::from_item(stored).ok()?;
+        let expected = SummaryItem::new(generation, patient, &found.clone().into_state());
+        let attributes = [
+            (item::SHARD, found.shard, expected.shard),
+            (item::RECENT_KEY, found.recent_key, expected.recent_key),
+            (
+                item::PATIENT_ID,
+                found.patient_id.to_string(),
+                expected.patient_id.to_string(),
+            ),
+        ];
+        let misfiled = attributes
+            .into_iter()
+            .filter_map(|(attribute, found, expected)| {
+                Difference::between(attribute, Some(found), Some(expected), |value| value)
+            })
+            .collect();
+        return Some(StoredItem::Summary { misfiled });
+    }
+    if !key.starts_with(item::ROW_PREFIX) {
+        return None;
+    }
+    let row: Option<RowItem> = serde_dynamo::from_item(stored).ok();
+    let row = row.map(RowItem::into_row);
+    Some(StoredItem::Row { key, row })
 }
 
 impl PruneStore for ReplayTable {

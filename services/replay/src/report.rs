@@ -101,15 +101,17 @@ pub(crate) fn status(status: &Status) -> Answer {
 /// A rebuild.
 pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
     let mut text = format!(
-        "generation {} is active: {} events of {} patients in {seconds:.1} s",
+        "generation {} is active: {} events of {} patients",
         rebuilt.generation, rebuilt.events, rebuilt.patients
     );
     if rebuilt.resumed > 0 {
         let _ = write!(
             text,
-            ", after {} reads of runs that were cut short",
+            "; runs that were cut short had read {} times already, and this one took {seconds:.1} s",
             rebuilt.resumed
         );
+    } else {
+        let _ = write!(text, " in {seconds:.1} s");
     }
     text.push_str(&quarantined(&rebuilt.quarantined));
     Answer::new(
@@ -133,6 +135,10 @@ pub(crate) struct DryRun {
     values: bool,
     changed: u64,
     changes: Vec<Change>,
+    /// Of how many less would be shown.
+    shows_less: u64,
+    /// The first of them.
+    less: Vec<PatientId>,
 }
 
 impl DryRun {
@@ -142,11 +148,19 @@ impl DryRun {
             values,
             changed: 0,
             changes: Vec::new(),
+            shows_less: 0,
+            less: Vec::new(),
         }
     }
 
     pub(crate) fn add(&mut self, mut change: Change) {
         self.changed += 1;
+        if change.shows_less {
+            self.shows_less += 1;
+            if self.less.len() < NAMED {
+                self.less.push(change.patient_id.clone());
+            }
+        }
         if self.changes.len() < NAMED {
             change.differences = shown(change.differences, self.values);
             self.changes.push(change);
@@ -174,6 +188,32 @@ fn described(difference: &Difference) -> String {
     )
 }
 
+/// What to do with a generation that was built for a dry run.
+fn advice(dry_run: &DryRun) -> String {
+    if dry_run.shows_less == 0 {
+        return "make it the active one with `replay promote`, or remove it with `replay prune --building`"
+            .to_owned();
+    }
+    const SHOWN: usize = 10;
+    let some = || dry_run.less.iter().take(SHOWN).map(ToString::to_string);
+    let names: Vec<String> = some().collect();
+    let flags: Vec<String> = some()
+        .map(|patient| format!(" --accept-broken-chain {patient}"))
+        .collect();
+    let more = match dry_run.shows_less {
+        less if less > SHOWN as u64 => " …",
+        _ => "",
+    };
+    format!(
+        "`replay promote` will refuse it: it shows less than now of {} ({}{more})\n\
+         restore their events, or remove it with `replay prune --building`, or accept that events are lost with\n\
+         `replay promote{}{more}`",
+        dry_run.shows_less,
+        names.join(", "),
+        flags.concat()
+    )
+}
+
 /// A dry run.
 pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
     let mut text = String::new();
@@ -187,12 +227,12 @@ pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
     if more > 0 {
         let _ = writeln!(text, "and {more} more");
     }
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "generation {} is built and verified: {} events of {} patients; {} of them differ from {}\n\
-         make it the active one with `replay promote`, or remove it with `replay prune --building`",
+        "generation {} is built and verified: {} events of {} patients; {} of them differ from {}",
         rebuilt.generation, rebuilt.events, rebuilt.patients, dry_run.changed, dry_run.active
     );
+    text.push_str(&advice(dry_run));
     text.push_str(&quarantined(&rebuilt.quarantined));
     Answer::new(
         text,
@@ -206,18 +246,25 @@ pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
             "quarantined": rebuilt.quarantined,
             "changed": dry_run.changed,
             "changes": dry_run.changes,
+            "showsLess": dry_run.less,
         }),
     )
+}
+
+/// Findings without the values, which are patient data.
+pub(crate) fn without_values(mut findings: Vec<Finding>) -> Vec<Finding> {
+    for finding in &mut findings {
+        if let Finding::Differs { differences, .. } = finding {
+            *differences = shown(std::mem::take(differences), false);
+        }
+    }
+    findings
 }
 
 /// A verification.
 pub(crate) fn verified(mut verified: Verified, values: bool) -> Answer {
     if !values {
-        for finding in &mut verified.findings {
-            if let Finding::Differs { differences, .. } = finding {
-                *differences = shown(std::mem::take(differences), false);
-            }
-        }
+        verified.findings = without_values(std::mem::take(&mut verified.findings));
     }
     let mut text = String::new();
     for finding in &verified.findings {
@@ -237,6 +284,7 @@ pub(crate) fn verified(mut verified: Verified, values: bool) -> Answer {
             Finding::Differs { .. }
             | Finding::Behind { .. }
             | Finding::BrokenLink { .. }
+            | Finding::Misfiled { .. }
             | Finding::NoEvents { .. }
             | Finding::Unreadable { .. }
             | Finding::NotListed { .. } => drop(writeln!(text, "{finding}")),
@@ -285,8 +333,8 @@ pub(crate) fn pruned(pruned: &Pruned) -> Answer {
     )
 }
 
-/// A redrive.
-pub(crate) fn redriven(redriven: &Redriven) -> Answer {
+/// A redrive; `unseen` says which queues were not looked at.
+pub(crate) fn redriven(redriven: &Redriven, unseen: Option<&str>) -> Answer {
     let mut text = format!(
         "{} quarantined patients tried again, {} events applied",
         redriven.tried, redriven.events
@@ -298,14 +346,28 @@ pub(crate) fn redriven(redriven: &Redriven) -> Answer {
             redriven.settled, redriven.unsettled, redriven.batches
         );
     }
+    if !redriven.quarantined.is_empty() {
+        let _ = write!(
+            text,
+            "\nstill quarantined, as the event can't be applied by this software: {} patients",
+            redriven.quarantined.len()
+        );
+    }
     text.push_str(&quarantined(&redriven.quarantined));
+    if let Some(unseen) = unseen {
+        let _ = write!(text, "\n{unseen}");
+    }
     for (patient, error) in &redriven.failed {
         let _ = write!(text, "\nfailed, run it again: {patient}: {error}");
     }
     let code = u8::from(!redriven.failed.is_empty());
+    let mut json: Value = json!(redriven);
+    if let (Some(unseen), Some(json)) = (unseen, json.as_object_mut()) {
+        json.insert("warning".to_owned(), unseen.into());
+    }
     Answer {
         code,
-        ..Answer::new(text, redriven)
+        ..Answer::new(text, &json)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Going back to the generation that was active before.
 
-use domain::{Generation, Timestamp};
+use std::collections::BTreeSet;
+
+use domain::{Generation, PatientId, Timestamp};
 use projection::{BeginError, Building, ProjectionUnavailable, SweepStore, begin_rolling_back, current};
 use runtime::clock::Clock;
 
@@ -9,13 +11,16 @@ use crate::promotion::{Promotion, PromotionError};
 use crate::tables::Tables;
 
 /// Makes the generation that was active before the active one again. It is brought up to date first: since the
-/// promotion it got no events.
+/// promotion it got no events. It is not compared with the events, as the reason to go back may be that today's rules are
+/// wrong; but each of its summaries has to count the check-ins that there are, and it may show no fewer events than now.
 #[derive(Debug, Clone, Copy)]
 pub struct RollBack<'a, T> {
     /// What it works on.
     pub tables: &'a T,
     /// The generation, if it has to be that one. Without a name only an earlier one than the active is brought back.
     pub to: Option<Generation>,
+    /// Patients of whom that does not matter.
+    pub accepted: &'a BTreeSet<PatientId>,
     /// How many calls are under way at once, at most.
     pub concurrency: usize,
     /// The time.
@@ -52,10 +57,12 @@ impl<T: Tables> RollBack<'_, T> {
         let promotion = Promotion {
             tables: self.tables,
             building: Building { generation, since },
+            accepted: self.accepted,
+            gives_up: true,
             concurrency: self.concurrency,
             clock: self.clock,
         };
-        let quarantined = promotion.run().await?;
+        let quarantined = promotion.of_an_older_one().await?;
         Ok(Promoted {
             generation,
             previous,

@@ -4,11 +4,12 @@ use event_log::EventLog;
 use projection::{ProjectionStore, QuarantineQueue, SweepStore};
 use read_model::ReadModelStore;
 
+use crate::audit::AuditStore;
 use crate::builds::BuildStore;
 use crate::letters::Letters;
 use crate::prune::PruneStore;
 
-/// Everything that a command can reach, each by its own seam: one type parameter for the commands instead of seven. Two
+/// Everything that a command can reach, each by its own seam: one type parameter for the commands instead of eight. Two
 /// implementations: the one that the command line connects, and the simulator's.
 pub trait Tables: Sync {
     /// The events, read-only.
@@ -17,6 +18,8 @@ pub trait Tables: Sync {
     type Projection: ProjectionStore + SweepStore;
     /// The read model as queries see it.
     type ReadModel: ReadModelStore;
+    /// The read model as it is stored.
+    type Audit: AuditStore;
     /// How far builds have come.
     type Builds: BuildStore;
     /// What can be removed.
@@ -32,6 +35,8 @@ pub trait Tables: Sync {
     fn projection(&self) -> &Self::Projection;
     /// The read model as queries see it.
     fn read_model(&self) -> &Self::ReadModel;
+    /// The read model as it is stored.
+    fn audit(&self) -> &Self::Audit;
     /// How far builds have come.
     fn builds(&self) -> &Self::Builds;
     /// What can be removed.

@@ -137,6 +137,7 @@ mod tests {
                 patient_id: event.patient_id.clone(),
                 version: event.version,
                 event: Ok(event),
+                misfiled: None,
             })
             .collect()
     }

@@ -84,6 +84,8 @@ pub struct StoredEntry {
     pub version: StreamVersion,
     /// What is stored there, or why it can't be read.
     pub event: Result<StoredEvent, Undecodable>,
+    /// An attribute by which an index finds the event, if it is not what the event gives. The hash covers none of them.
+    pub misfiled: Option<&'static str>,
 }
 
 /// One place in a stream: its version can always be read, its event perhaps not.

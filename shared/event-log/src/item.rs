@@ -67,17 +67,39 @@ pub fn recorded_key(recorded_at: Timestamp, patient: &PatientId, version: Stream
 /// this system's own is like.
 #[must_use]
 pub fn stored_entry(item: Item) -> Option<StoredEntry> {
+    let [shard, recorded] = [SHARD, RECORDED_KEY].map(|attribute| text(&item, attribute));
+    let mut entry = entry(item)?;
+    let expected = EventShard::of(&entry.patient_id).to_string();
+    if shard.as_ref() != Some(&expected) {
+        entry.misfiled = Some(SHARD);
+    } else if let Ok(event) = &entry.event {
+        let expected = recorded_key(event.recorded_at, &entry.patient_id, entry.version);
+        entry.misfiled = (recorded.as_ref() != Some(&expected)).then_some(RECORDED_KEY);
+    }
+    Some(entry)
+}
+
+/// Decodes an item or a stream record's new image; `None` as above.
+#[must_use]
+pub fn stream_entry(item: Item) -> Option<StreamEntry> {
+    // Whether indexes find it is nothing to those who apply it.
+    entry(item).map(StoredEntry::decode)
+}
+
+fn entry(item: Item) -> Option<StoredEntry> {
     let EventKey { patient_id, version } = EventKey::of(&item)?;
     let event = serde_dynamo::from_item(item).map_err(|_| Undecodable::InvalidEnvelope);
     Some(StoredEntry {
         patient_id,
         version,
         event,
+        misfiled: None,
     })
 }
 
-/// Decodes an item or a stream record's new image; `None` as above.
-#[must_use]
-pub fn stream_entry(item: Item) -> Option<StreamEntry> {
-    stored_entry(item).map(StoredEntry::decode)
+fn text(item: &Item, attribute: &str) -> Option<String> {
+    match item.get(attribute) {
+        Some(AttributeValue::S(text)) => Some(text.clone()),
+        _ => None,
+    }
 }

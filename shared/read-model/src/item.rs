@@ -36,6 +36,8 @@ pub const BY_RECENT: &str = "by_recent";
 pub const CONTROL: &str = "control";
 /// The sort key of a patient's summary.
 pub const SUMMARY: &str = "summary";
+/// What the sort key of every check-in begins with.
+pub const ROW_PREFIX: &str = "checkin#";
 /// The sort key of a generation's progress.
 pub const PROGRESS: &str = "progress";
 /// The sort key of a generation's sweep.
@@ -195,7 +197,7 @@ pub fn shard_key(generation: Generation, shard: ListingShard) -> String {
 /// Sort key of a row. Versions are padded, so that they sort as text.
 #[must_use]
 pub fn row_sk(occurred_at: Timestamp, version: StreamVersion) -> String {
-    format!("checkin#{occurred_at}#{:012}", version.get())
+    format!("{ROW_PREFIX}{occurred_at}#{:012}", version.get())
 }
 
 /// Sort key of [`BY_RECENT`].

@@ -2,16 +2,16 @@
 
 use std::sync::Mutex;
 
-use domain::Generation;
+use domain::{Generation, PatientId};
 use event_log::Segment;
 use projection::ProjectionUnavailable;
 use read_model::item;
 use replay::{
-    BuildStore, Checkpoint, Doomed, ItemKey, KeyPage, Letter, Letters, LettersUnavailable, Pass, PruneStore,
-    Tables, Verification,
+    AuditStore, Begun, BuildStore, Checkpoint, Doomed, ItemKey, ItemPage, KeyPage, Letter, Letters,
+    LettersUnavailable, Pass, PruneStore, StoredItem, Tables, Verification,
 };
 
-use crate::people::people;
+use crate::people::{people, place_of};
 use crate::stores::Stores;
 use crate::tables::{Mailbox, Write};
 use crate::world::{Failed, World};
@@ -31,6 +31,7 @@ impl<'w> Tables for Stores<'w> {
     type Log = Stores<'w>;
     type Projection = Stores<'w>;
     type ReadModel = Stores<'w>;
+    type Audit = Stores<'w>;
     type Builds = Stores<'w>;
     type Prunable = Stores<'w>;
     type Queue = Stores<'w>;
@@ -45,6 +46,10 @@ impl<'w> Tables for Stores<'w> {
     }
 
     fn read_model(&self) -> &Stores<'w> {
+        self
+    }
+
+    fn audit(&self) -> &Stores<'w> {
         self
     }
 
@@ -69,7 +74,59 @@ impl<'w> Tables for Stores<'w> {
     }
 }
 
+impl AuditStore for Stores<'_> {
+    async fn items(
+        &self,
+        generation: Generation,
+        patient: &PatientId,
+        after: Option<String>,
+    ) -> Result<ItemPage, ProjectionUnavailable> {
+        self.read(
+            "read items",
+            |world| {
+                let place = place_of(patient).unwrap_or(usize::MAX);
+                let view = world.tables.view(generation, place);
+                let keys = view.into_iter().flat_map(|view| view.rows.iter()).map(|row| {
+                    let key = item::row_sk(row.occurred_at, row.version);
+                    (key, Some(*row))
+                });
+                let mut rows: Vec<_> = keys
+                    .filter(|(key, _)| after.as_ref().is_none_or(|after| key > after))
+                    .collect();
+                rows.sort_by(|one, other| one.0.cmp(&other.0));
+                let more = rows.len() > KEYS;
+                rows.truncate(KEYS);
+                let next = rows.last().filter(|_| more).map(|(key, _)| key.clone());
+                let items = rows.into_iter().map(|(key, row)| StoredItem::Row { key, row });
+                ItemPage {
+                    items: items.collect(),
+                    next,
+                }
+            },
+            |page| format!("{generation} {patient}: {} rows", page.items.len()),
+        )
+        .await
+        .map_err(unavailable)
+    }
+}
+
 impl BuildStore for Stores<'_> {
+    async fn begun(&self, generation: Generation) -> Result<Option<Begun>, ProjectionUnavailable> {
+        self.read(
+            "read how it was begun",
+            |world| world.tables.build(generation)?.begun.clone(),
+            |begun| format!("{generation}: {}", begun.is_some()),
+        )
+        .await
+        .map_err(unavailable)
+    }
+
+    async fn put_begun(&self, generation: Generation, begun: &Begun) -> Result<(), ProjectionUnavailable> {
+        let begun = begun.clone();
+        let write = Write::Begun { generation, begun };
+        self.write(write).await.map(drop).map_err(unavailable)
+    }
+
     async fn checkpoint(
         &self,
         generation: Generation,
@@ -118,7 +175,7 @@ impl BuildStore for Stores<'_> {
     ) -> Result<Option<Verification>, ProjectionUnavailable> {
         self.read(
             "read verification",
-            |world| world.tables.build(generation)?.verification,
+            |world| world.tables.build(generation)?.verification.clone(),
             |verification| format!("{generation}: {}", verification.is_some()),
         )
         .await
@@ -128,11 +185,11 @@ impl BuildStore for Stores<'_> {
     async fn put_verification(
         &self,
         generation: Generation,
-        verification: Verification,
+        verification: &Verification,
     ) -> Result<(), ProjectionUnavailable> {
         let write = Write::Verification {
             generation,
-            verification,
+            verification: verification.clone(),
         };
         self.write(write).await.map(drop).map_err(unavailable)
     }

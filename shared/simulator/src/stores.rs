@@ -201,6 +201,7 @@ pub(crate) fn shown(write: &Write) -> String {
             "put checkpoint {generation} {pass} segment {index}: {} events",
             checkpoint.events
         ),
+        Write::Begun { generation, .. } => format!("put how {generation} was begun"),
         Write::Verification { generation, .. } => format!("put verification of {generation}"),
         Write::Removal(key) => format!("remove {} {}", key.pk, key.sk),
         Write::Settled(letter) => format!("remove message {letter}"),

@@ -8,7 +8,7 @@ use event_log::item;
 use event_store::TailEntry;
 use projection::QuarantineNotice;
 use read_model::{Control, Progress};
-use replay::{Checkpoint, ItemKey, Letter, Verification};
+use replay::{Begun, Checkpoint, ItemKey, Letter, Verification};
 use serde_dynamo::{AttributeValue, Item};
 
 use crate::people::{MOST_PATIENTS, people};
@@ -56,6 +56,7 @@ impl Stream {
             patient_id: row.event.patient_id.clone(),
             version: row.event.version,
             event: Ok(row.event.clone()),
+            misfiled: None,
         };
         match row.spoilt.map(poison_of) {
             None => sound(),
@@ -98,6 +99,8 @@ pub(crate) struct Build {
     pub(crate) views: [View; MOST_PATIENTS],
     pub(crate) progress: Option<Progress>,
     pub(crate) swept_to: Option<Timestamp>,
+    /// How a replay began it.
+    pub(crate) begun: Option<Begun>,
     /// How far a replay has come, by pass and segment.
     pub(crate) checkpoints: BTreeMap<(&'static str, u16), Checkpoint>,
     pub(crate) verification: Option<Verification>,
@@ -139,6 +142,10 @@ pub(crate) enum Write {
         pass: &'static str,
         index: u16,
         checkpoint: Checkpoint,
+    },
+    Begun {
+        generation: Generation,
+        begun: Begun,
     },
     Verification {
         generation: Generation,
@@ -296,12 +303,18 @@ impl Tables {
                 }
                 Ok(Written::Done)
             }
+            Write::Begun { generation, begun } => {
+                if let Some(build) = self.build_mut(*generation) {
+                    build.begun = Some(begun.clone());
+                }
+                Ok(Written::Done)
+            }
             Write::Verification {
                 generation,
                 verification,
             } => {
                 if let Some(build) = self.build_mut(*generation) {
-                    build.verification = Some(*verification);
+                    build.verification = Some(verification.clone());
                 }
                 Ok(Written::Done)
             }

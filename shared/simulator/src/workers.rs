@@ -11,7 +11,7 @@ use projector::Projector;
 use reconciler::{Reconciler, Request};
 use replay::{
     Promote, PromoteCommandError, PromotionError, Prune, PruneError, Rebuild, RebuildError, Redrive,
-    RollBack, RollBackError,
+    RollBack, RollBackError, SOFTWARE,
 };
 
 use crate::people::people;
@@ -103,6 +103,7 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         segments,
         concurrency: 2,
         accepted: &BTreeSet::new(),
+        software: SOFTWARE,
         promote: promotes,
         clock,
     };
@@ -119,13 +120,19 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
     }
     let promote = Promote {
         tables: &stores,
+        segments,
         concurrency: 2,
+        accepted: &BTreeSet::new(),
         clock,
     };
-    match promote.run().await {
+    match promote.run(&|_, _| ()).await {
         Ok(_) | Err(PromoteCommandError::NothingBuilt | PromoteCommandError::NotVerified { .. }) => End::Done,
         Err(PromoteCommandError::Promotion(error)) => End::of(promotion_refused(&error)),
-        Err(PromoteCommandError::Store(_)) => End::Failed,
+        Err(error @ PromoteCommandError::Wrong { .. }) => {
+            stores.world().violate(Violation::new("I8", error.to_string()));
+            End::Done
+        }
+        Err(PromoteCommandError::Store(_) | PromoteCommandError::Gate(_)) => End::Failed,
     }
 }
 
@@ -138,8 +145,7 @@ fn refused(error: &RebuildError) -> bool {
         RebuildError::Wrong { .. }
         | RebuildError::Log(_)
         | RebuildError::Store(_)
-        | RebuildError::CatchUp(_)
-        | RebuildError::Verify(_) => false,
+        | RebuildError::Gate(_) => false,
     }
 }
 
@@ -157,7 +163,9 @@ fn begin_refused(error: &BeginError) -> bool {
 
 fn promotion_refused(error: &PromotionError) -> bool {
     match error {
-        PromotionError::Promote(_) | PromotionError::WouldLoseData { .. } => true,
+        PromotionError::Promote(_)
+        | PromotionError::WouldLoseData { .. }
+        | PromotionError::Unsound { .. } => true,
         PromotionError::ReadModel(_)
         | PromotionError::Store(_)
         | PromotionError::CatchUp(_)
@@ -170,13 +178,20 @@ pub(crate) async fn roll_back(services: &Services<'_>) -> End {
     let roll_back = RollBack {
         tables: &services.stores,
         to: None,
+        accepted: &BTreeSet::new(),
         concurrency: 2,
         clock,
     };
     match roll_back.run().await {
         Ok(_) => End::Done,
         Err(RollBackError::Begin(error)) => End::of(begin_refused(&error)),
-        Err(RollBackError::Promotion(error)) => End::of(promotion_refused(&error)),
+        Err(RollBackError::Promotion(error)) => {
+            if let PromotionError::Unsound { .. } = &error {
+                let mut world = services.stores.world();
+                world.violate(Violation::new("I8", error.to_string()));
+            }
+            End::of(promotion_refused(&error))
+        }
         Err(RollBackError::Store(_)) => End::Failed,
     }
 }

@@ -184,6 +184,15 @@ impl World {
         }
     }
 
+    /// A patient who was registered at this minute.
+    pub async fn patient_at(&self, patient: &str, minute: i64) {
+        let draft = EventDraft {
+            occurred_at: at(minute),
+            ..registration(patient)
+        };
+        self.append(patient, &draft).await;
+    }
+
     /// Where DynamoDB is, for programs that connect by themselves.
     #[must_use]
     pub fn endpoint_url(&self) -> String {

@@ -157,9 +157,56 @@ async fn verify_names_patient_and_version_of_an_edited_event() {
         "{shown:?}"
     );
 
-    check(&run(&world, &["rebuild"]).await, 1, "", expected);
+    let refused = run(&world, &["rebuild"]).await;
+    check(&refused, 1, "", expected);
+    check(&refused, 1, "", "and was given up");
+    check(&refused, 1, "", "--accept-broken-chain PATIENT");
+    let refused = run(&world, &["rebuild", "--json"]).await;
+    check(&refused, 1, "", "");
+    let refused = refused.json();
+    assert_eq!(
+        (&refused["generation"], &refused["givenUp"]),
+        (&json!(4), &json!(true))
+    );
+    assert!(
+        refused["findings"].as_array().unwrap().contains(&broken),
+        "{refused}"
+    );
+    assert!(refused["error"].as_str().unwrap().contains(expected), "{refused}");
     let accepted = run(&world, &["rebuild", "--accept-broken-chain", "p-3"]).await;
     check(&accepted, 0, "is active", "");
+    check(&run(&world, &["verify"]).await, 3, expected, "");
+    let accepted = run(&world, &["verify", "--accept-broken-chain", "p-3"]).await;
+    check(&accepted, 0, "is what the events say", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dry_run_that_would_show_less_does_not_advise_to_promote_as_it_is() {
+    let world = world().await;
+    check(&run(&world, &["rebuild"]).await, 0, "is active", "");
+    world.remove("p-3", 31).await;
+    let dry = run(&world, &["rebuild", "--dry-run"]).await;
+    check(
+        &dry,
+        0,
+        "`replay promote` will refuse it: it shows less than now of 1 (p-3)",
+        "",
+    );
+    check(&dry, 0, "`replay promote --accept-broken-chain p-3`", "");
+    let refused = run(&world, &["promote", "--json"]).await;
+    check(
+        &refused,
+        1,
+        "",
+        "would show less of p-3 (up to event 30) than is shown now; restore",
+    );
+    let refused = refused.json();
+    assert_eq!(
+        (&refused["generation"], &refused["showsLess"], &refused["givenUp"]),
+        (&json!(3), &json!({"p-3": 30}), &json!(false))
+    );
+    let promoted = run(&world, &["promote", "--accept-broken-chain", "p-3"]).await;
+    check(&promoted, 0, "generation g3 is active, in place of g2", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +219,12 @@ async fn redrive_and_tail_say_what_they_found() {
         .await;
     // Nobody is marked without a message, and there is no queue to put it on.
     let rebuilt = run(&world, &["rebuild"]).await;
-    check(&rebuilt, 1, "", "say with --quarantine-queue-url");
+    check(
+        &rebuilt,
+        1,
+        "",
+        "event 9 of p-3 can't be applied (unknown_schema_version), and nobody would learn of it: say with --quarantine-queue-url",
+    );
     let projector = projector::Projector {
         log: world.log.clone(),
         store: world.store(),
@@ -193,7 +245,19 @@ async fn redrive_and_tail_say_what_they_found() {
         "1 quarantined patients tried again, 0 events applied",
         "",
     );
+    check(
+        &redriven,
+        0,
+        "still quarantined, as the event can't be applied by this software: 1 patients",
+        "",
+    );
     check(&redriven, 0, "quarantined: p-3 at event 9", "");
+    check(
+        &redriven,
+        0,
+        "neither queue was looked at: name them with --quarantine-queue-url and",
+        "",
+    );
     world
         .edit("p-3", 9, "schema_version", AttributeValue::N("1".to_owned()))
         .await;

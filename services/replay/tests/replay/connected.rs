@@ -20,6 +20,9 @@ pub(crate) const LIVE: Generation = Generation::FIRST;
 /// The one that is built next.
 pub(crate) const NEXT: Generation = Generation::new(2);
 
+/// Of nobody is a broken chain known.
+static NOBODY: BTreeSet<PatientId> = BTreeSet::new();
+
 /// When every command of these tests runs, unless it says otherwise.
 pub(crate) fn now() -> Timestamp {
     at(1_000)
@@ -76,12 +79,12 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
     }
 
     pub(crate) fn rebuild(&self) -> Rebuild<'_, Self> {
-        static NOBODY: BTreeSet<PatientId> = BTreeSet::new();
         Rebuild {
             tables: self,
             segments: 3,
             concurrency: 4,
             accepted: &NOBODY,
+            software: "today's",
             promote: true,
             clock: now,
         }
@@ -100,7 +103,7 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             generation,
             segments: 3,
             concurrency: 4,
-            accepted: None,
+            accepted: &NOBODY,
             now: now(),
         }
     }
@@ -108,7 +111,9 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
     pub(crate) fn promote(&self) -> Promote<'_, Self> {
         Promote {
             tables: self,
+            segments: 3,
             concurrency: 4,
+            accepted: &NOBODY,
             clock: now,
         }
     }
@@ -117,6 +122,7 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
         RollBack {
             tables: self,
             to: None,
+            accepted: &NOBODY,
             concurrency: 4,
             clock: now,
         }
@@ -146,6 +152,7 @@ impl<'w, P: ProjectionStore + SweepStore> Tables for Connected<'w, P> {
     type Log = EventTable;
     type Projection = P;
     type ReadModel = ReadModelTable;
+    type Audit = ReplayTable;
     type Builds = ReplayTable;
     type Prunable = ReplayTable;
     type Queue = &'w Queue;
@@ -161,6 +168,10 @@ impl<'w, P: ProjectionStore + SweepStore> Tables for Connected<'w, P> {
 
     fn read_model(&self) -> &ReadModelTable {
         &self.read_model
+    }
+
+    fn audit(&self) -> &ReplayTable {
+        &self.replay
     }
 
     fn builds(&self) -> &ReplayTable {

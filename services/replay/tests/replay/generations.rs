@@ -6,7 +6,7 @@ use embedded::READ_MODEL_TABLE;
 use projection::{ProjectionStore, PutControlError, Sweep, SweepStore};
 use read_model::Control;
 use read_model::item::generation_of;
-use replay::{PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
+use replay::{Promote, PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
 use testbed::World;
 
 use crate::connected::{Connected, LIVE, NEXT, deliver, now, world};
@@ -36,12 +36,12 @@ async fn what_a_dry_run_built_can_be_promoted_once() {
     // Live traffic goes on in both generations.
     world.check_in("p-2", 70).await;
     deliver(&world, &mut position).await;
-    let promoted = tables.promote().run().await.unwrap();
+    let promoted = tables.promote().run(&|_, _| ()).await.unwrap();
     assert_eq!((promoted.generation, promoted.previous), (NEXT, LIVE));
     for patient in PATIENTS {
         world.assert_complete(NEXT, patient).await;
     }
-    let error = tables.promote().run().await.unwrap_err();
+    let error = tables.promote().run(&|_, _| ()).await.unwrap_err();
     assert!(matches!(error, PromoteCommandError::NothingBuilt), "{error}");
 }
 
@@ -50,7 +50,11 @@ async fn generation_that_is_not_verified_is_not_promoted() {
     let world = world().await;
     deliver(&world, &mut None).await;
     projection::begin_building(&world.store(), now()).await.unwrap();
-    let error = Connected::new(&world).promote().run().await.unwrap_err();
+    let error = Connected::new(&world)
+        .promote()
+        .run(&|_, _| ())
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, PromoteCommandError::NotVerified { generation: NEXT }),
         "{error}"
@@ -66,12 +70,71 @@ async fn an_event_of_which_the_new_generation_never_heard_is_in_it_once_it_is_pr
     tables.dry_run().run(&|_, _| ()).await.unwrap();
     // Its record is lost.
     world.check_in("p-2", 999).await;
-    tables.promote().run().await.unwrap();
+    tables.promote().run(&|_, _| ()).await.unwrap();
     world.assert_complete(NEXT, "p-2").await;
 }
 
 #[tokio::test]
-async fn promotion_that_would_show_less_is_refused_and_gives_the_generation_up() {
+async fn what_happened_to_a_generation_since_it_was_verified_is_found_before_it_is_promoted() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let count = |count: &str| Some(AttributeValue::N(count.to_owned()));
+    world.edit_summary(NEXT, "p-3", "checkin_count", count("3")).await;
+    let error = tables.promote().run(&|_, _| ()).await.unwrap_err();
+    let PromoteCommandError::Wrong { wrong: 1, .. } = error else {
+        panic!("{error}");
+    };
+    let control = world.control().await;
+    assert_eq!(
+        (control.active, control.building),
+        (LIVE, Some(NEXT)),
+        "it stays as it is"
+    );
+    world
+        .edit_summary(NEXT, "p-3", "checkin_count", count("30"))
+        .await;
+    tables.promote().run(&|_, _| ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn generation_that_contradicts_itself_is_not_brought_back() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.rebuild().run(&|_, _| ()).await.unwrap();
+    let delete = world.client.delete_item().table_name(READ_MODEL_TABLE);
+    let row = world.visible(LIVE, "p-3").await.remove(4);
+    let sk = read_model::item::row_sk(row.occurred_at, row.version);
+    delete
+        .key("pk", AttributeValue::S("g1#patient#p-3".to_owned()))
+        .key("sk", AttributeValue::S(sk))
+        .send()
+        .await
+        .unwrap();
+    let error = tables.roll_back().run().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("g1 does not agree with itself, and was given up: p-3"),
+        "{error}"
+    );
+    let control = world.control().await;
+    assert_eq!(
+        (control.active, control.building, control.previous),
+        (NEXT, None, Some(LIVE))
+    );
+    let accepted = ["p-3".parse().unwrap()].into();
+    let accepts = RollBack {
+        accepted: &accepted,
+        ..tables.roll_back()
+    };
+    assert_eq!(accepts.run().await.unwrap().generation, LIVE);
+}
+
+#[tokio::test]
+async fn promotion_that_would_show_less_is_refused_until_it_is_accepted() {
     let world = world().await;
     let mut position = None;
     deliver(&world, &mut position).await;
@@ -87,13 +150,23 @@ async fn promotion_that_would_show_less_is_refused_and_gives_the_generation_up()
     let gone = projection::current(&world.store()).await.unwrap();
     world.store().put_control(Some(&gone), &control).await.unwrap();
     world.remove("p-2", 2).await;
-    let error = tables.promote().run().await.unwrap_err();
+    let error = tables.promote().run(&|_, _| ()).await.unwrap_err();
     let PromoteCommandError::Promotion(PromotionError::WouldLoseData { behind, .. }) = error else {
         panic!("{error}");
     };
     assert_eq!(behind, [("p-2".parse().unwrap(), StreamVersion::new(1))].into());
     let control = world.control().await;
-    assert_eq!((control.active, control.building), (LIVE, None));
+    assert_eq!(
+        (control.active, control.building),
+        (LIVE, Some(NEXT)),
+        "it stays as it is"
+    );
+    let accepted = ["p-2".parse().unwrap()].into();
+    let accepts = Promote {
+        accepted: &accepted,
+        ..tables.promote()
+    };
+    assert_eq!(accepts.run(&|_, _| ()).await.unwrap().generation, NEXT);
 }
 
 #[tokio::test]

@@ -10,18 +10,21 @@ use projection::{
     SweepStore,
 };
 use read_model::{Control, Progress, Sweep};
-use replay::{Compare, Pass, Rebuild, RebuildError, Rebuilt, status};
+use replay::{
+    Begun, BuildStore, Compare, Pass, Rebuild, RebuildError, Rebuilt, Seen, Tables, Verification, Verify,
+    status,
+};
 use testbed::{World, at};
 
-use crate::connected::{Connected, LIVE, NEXT, deliver, projector, world};
+use crate::connected::{Connected, LIVE, NEXT, deliver, now, projector, world};
 
 /// A rebuild with pages of `page` events.
 async fn rebuild(world: &World, page: u16) -> Result<(Rebuilt, u64), RebuildError> {
     let tables = Connected::new(world).with_pages_of(page);
     let read = AtomicU64::new(0);
-    let on_events = |pass, events| {
+    let on_events = |pass, seen: Seen| {
         if pass == Pass::Apply {
-            read.fetch_add(events, Ordering::SeqCst);
+            read.fetch_add(seen.events, Ordering::SeqCst);
         }
     };
     let rebuilt = tables.rebuild().run(&on_events).await?;
@@ -197,10 +200,226 @@ async fn a_build_that_was_cut_short_is_gone_on_with() {
     deliver(&world, &mut None).await;
     let building = projection::begin_building(&world.store(), at(0)).await.unwrap();
     assert_eq!(building.generation, NEXT);
+    put_begun(&world, "today's").await;
     let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
     assert_eq!(rebuilt.generation, NEXT);
     let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
     assert_eq!(rebuilt.generation, Generation::new(3));
+}
+
+async fn put_begun(world: &World, software: &str) {
+    let begun = Begun {
+        software: software.to_owned(),
+        begun_at: at(0),
+    };
+    let tables = Connected::new(world);
+    tables.builds().put_begun(NEXT, &begun).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_other_software_has_begun_is_not_gone_on_with() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world).with_pages_of(1);
+    let (applied, _) = read_until(&tables, 42 + 10).await;
+    assert_eq!(applied, 42);
+    put_begun(&world, "yesterday's").await;
+    let rebuilt = tables.rebuild().run(&|_, _| ()).await.unwrap();
+    assert_eq!((rebuilt.generation, rebuilt.resumed), (Generation::new(3), 0));
+    world.assert_complete(rebuilt.generation, "p-3").await;
+}
+
+#[tokio::test]
+async fn a_build_of_which_nobody_knows_what_began_it_is_not_gone_on_with() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    projection::begin_building(&world.store(), at(0)).await.unwrap();
+    let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
+    assert_eq!(rebuilt.generation, Generation::new(3));
+}
+
+#[tokio::test]
+async fn what_was_accepted_when_a_build_was_cut_short_is_not_accepted_by_the_next_run() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let earlier = AttributeValue::S(at(-9).to_string());
+    world.edit("p-3", 9, "occurred_at", earlier).await;
+    let tables = Connected::new(&world);
+    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    // Cut short after everything was verified, and before it was promoted.
+    let rebuild = Rebuild {
+        accepted: &accepted,
+        ..tables.dry_run()
+    };
+    rebuild.run(&|_, _| ()).await.unwrap();
+    let builds = tables.builds();
+    let verification = builds.verification(NEXT).await.unwrap().unwrap();
+    assert_eq!(verification.accepted, accepted);
+    let plain = Verification {
+        dry_run: false,
+        ..verification
+    };
+    builds.put_verification(NEXT, &plain).await.unwrap();
+    let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err();
+    assert!(
+        matches!(error, RebuildError::Wrong { given_up: true, .. }),
+        "{error}"
+    );
+    assert_eq!(world.control().await.active, LIVE);
+}
+
+#[tokio::test]
+async fn what_was_verified_while_more_was_accepted_is_verified_again() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let earlier = AttributeValue::S(at(-9).to_string());
+    world.edit("p-3", 9, "occurred_at", earlier).await;
+    let tables = Connected::new(&world).with_pages_of(1);
+    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let rebuild = Rebuild {
+        accepted: &accepted,
+        ..tables.rebuild()
+    };
+    // All is applied, and all but the end verified.
+    let verified = AtomicU64::new(0);
+    let enough = tokio::sync::Notify::new();
+    let on_events = |pass, seen: Seen| {
+        let sum = verified.fetch_add(
+            if pass == Pass::Verify { seen.events } else { 0 },
+            Ordering::SeqCst,
+        );
+        if pass == Pass::Verify && sum + seen.events == 42 {
+            enough.notify_one();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = enough.notified() => {}
+        rebuilt = rebuild.run(&on_events) => panic!("{rebuilt:?}"),
+    }
+    let again = tables.rebuild().run(&|_, _| ()).await;
+    assert!(matches!(again, Err(RebuildError::Wrong { .. })), "{again:?}");
+    assert_eq!(world.control().await.active, LIVE);
+}
+
+#[tokio::test]
+async fn generation_that_was_verified_by_an_earlier_run_is_verified_again() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let builds = tables.builds();
+    let verification = builds.verification(NEXT).await.unwrap().unwrap();
+    let plain = Verification {
+        dry_run: false,
+        ..verification
+    };
+    builds.put_verification(NEXT, &plain).await.unwrap();
+    world
+        .edit_summary(
+            NEXT,
+            "p-3",
+            "checkin_count",
+            Some(AttributeValue::N("3".to_owned())),
+        )
+        .await;
+    let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("g2 failed its verification, and was given up"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("p-3: "), "{error}");
+}
+
+#[tokio::test]
+async fn patient_whose_event_is_lost_for_ever_is_shown_up_to_there_once_that_is_accepted() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    world.remove("p-3", 9).await;
+    let tables = Connected::new(&world);
+    let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err().to_string();
+    for part in ["p-3 (up to event 8)", "and was given up", "--accept-broken-chain"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let rebuild = Rebuild {
+        accepted: &accepted,
+        ..tables.rebuild()
+    };
+    let rebuilt = rebuild.run(&|_, _| ()).await.unwrap();
+    assert_eq!(world.control().await.active, rebuilt.generation);
+    let state = world.state(rebuilt.generation, "p-3").await;
+    assert_eq!(state.applied, StreamVersion::new(8));
+    let verify = Verify {
+        accepted: &accepted,
+        ..tables.verify(rebuilt.generation)
+    };
+    assert_eq!(verify.all(&|_| ()).await.unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn a_dry_run_compares_at_the_same_version_whatever_live_traffic_does() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    let tables = Connected::new(&world);
+    let rebuilt = tables.dry_run().run(&|_, _| ()).await.unwrap();
+    // The building generation leaves a gap, and the active one lags behind it.
+    for minute in [990, 991] {
+        world.check_in("p-1", minute).await;
+        world.check_in("p-2", minute).await;
+    }
+    world.register("p-9").await;
+    let records = world.stream(position.as_deref());
+    let of = |patient: &str| -> Vec<serde_json::Value> {
+        let records = records.iter();
+        let records = records.filter(|record| record["dynamodb"]["Keys"]["patient_id"]["S"] == patient);
+        records.rev().cloned().collect()
+    };
+    for record in of("p-1") {
+        let event = serde_json::from_value(serde_json::json!({ "Records": [record] })).unwrap();
+        projector(&world).handle(event).await.unwrap();
+    }
+    assert_eq!(world.state(LIVE, "p-1").await.applied, StreamVersion::new(10));
+    assert_eq!(
+        world.state(NEXT, "p-1").await.applied,
+        StreamVersion::new(9),
+        "it was left out"
+    );
+    let p_2: PatientId = "p-2".parse().unwrap();
+    let ahead = projection::Reconcile {
+        log: &world.log,
+        store: &world.store(),
+        queue: &&world.queue,
+        generation: NEXT,
+        retry: projection::Retry::No,
+        concurrency: 1,
+        now: now(),
+    };
+    ahead.to_heads(&[p_2]).await.unwrap();
+    assert_eq!(changes(&world, rebuilt.generation).await, []);
+}
+
+#[tokio::test]
+async fn a_dry_run_says_of_whom_less_would_be_shown() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    world.remove("p-3", 31).await;
+    let tables = Connected::new(&world);
+    let rebuilt = tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let compare = Compare {
+        tables: &tables,
+        active: LIVE,
+        built: rebuilt.generation,
+        concurrency: 4,
+        clock: now,
+    };
+    let mut less = Vec::new();
+    let named = |change: replay::Change| less.push((change.patient_id.to_string(), change.shows_less));
+    compare.run(named).await.unwrap();
+    assert_eq!(less, [("p-3".to_owned(), true)]);
 }
 
 #[tokio::test]
@@ -315,12 +534,12 @@ async fn an_item_that_was_put_by_hand_stops_neither_the_rebuild_nor_the_status()
 async fn read_until(tables: &Connected<'_>, limit: u64) -> (u64, u64) {
     let (applied, verified) = (AtomicU64::new(0), AtomicU64::new(0));
     let enough = tokio::sync::Notify::new();
-    let on_events = |pass, events| {
+    let on_events = |pass, seen: Seen| {
         let (counter, other) = match pass {
             Pass::Apply => (&applied, &verified),
             Pass::Verify => (&verified, &applied),
         };
-        let read = counter.fetch_add(events, Ordering::SeqCst) + events;
+        let read = counter.fetch_add(seen.events, Ordering::SeqCst) + seen.events;
         if read + other.load(Ordering::SeqCst) >= limit {
             enough.notify_one();
         }
@@ -427,11 +646,17 @@ async fn dry_run(world: &World) -> Vec<(String, Vec<String>)> {
     let tables = Connected::new(world);
     let rebuilt = tables.dry_run().run(&|_, _| ()).await.unwrap();
     assert_eq!(world.control().await.active, LIVE);
+    changes(world, rebuilt.generation).await
+}
+
+async fn changes(world: &World, built: Generation) -> Vec<(String, Vec<String>)> {
+    let tables = Connected::new(world);
     let compare = Compare {
-        read_model: &world.read_model,
+        tables: &tables,
         active: LIVE,
-        built: rebuilt.generation,
+        built,
         concurrency: 4,
+        clock: now,
     };
     let mut changes = Vec::new();
     let named = |change: replay::Change| {

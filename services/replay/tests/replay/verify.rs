@@ -1,10 +1,12 @@
 //! Whether a generation is what the events say.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{PatientId, StreamVersion};
 use embedded::READ_MODEL_TABLE;
-use projection::{PatientRow, ProjectionStore};
-use replay::{Finding, Verified};
+use projection::{PatientRow, ProjectionStore, Sweep, SweepStore};
+use replay::{Finding, Verified, Verify};
 use testbed::{World, at};
 
 use crate::connected::{Connected, LIVE, deliver, world};
@@ -159,6 +161,126 @@ async fn wrong_summary_and_wrong_rows_are_found_field_by_field() {
 }
 
 #[tokio::test]
+async fn check_in_that_is_there_twice_is_found() {
+    let world = delivered().await;
+    let query = world.client.query().table_name(READ_MODEL_TABLE);
+    let rows = query
+        .key_condition_expression("pk = :pk AND begins_with(sk, :row)")
+        .expression_attribute_values(":pk", AttributeValue::S("g1#patient#p-1".to_owned()))
+        .expression_attribute_values(":row", AttributeValue::S("checkin#".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let mut row = rows.items.unwrap().remove(1);
+    let twice = row["sk"]
+        .as_s()
+        .unwrap()
+        .replace("#000000000003", "#000000000007");
+    row.insert("sk".to_owned(), AttributeValue::S(twice));
+    let put = world.client.put_item().table_name(READ_MODEL_TABLE);
+    put.set_item(Some(row)).send().await.unwrap();
+    let put = world.client.put_item().table_name(READ_MODEL_TABLE);
+    put.item("pk", AttributeValue::S("g1#patient#p-4".to_owned()))
+        .item("sk", AttributeValue::S("checkin#nonsense".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        findings(&world).await,
+        [
+            "p-1: the read model at version 8 is not what the events say: checkins[3].key",
+            "p-4: the read model at version 2 is not what the events say: checkins[0].key"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn keys_by_which_an_index_finds_a_summary_are_compared() {
+    let world = delivered().await;
+    let text = |text: &str| Some(AttributeValue::S(text.to_owned()));
+    world.edit_summary(LIVE, "p-1", "recent_key", text("-#p-1")).await;
+    let found = findings(&world).await;
+    let expected = "p-1: the read model at version 8 is not what the events say: recent_key";
+    assert_eq!(found, [expected]);
+    world.edit_summary(LIVE, "p-2", "shard", text("g1#99")).await;
+    let one = of_patient(&world, "p-2").await;
+    let expected = "p-2: the read model at version 1 is not what the events say: shard";
+    assert_eq!(one.findings[0].to_string(), expected);
+}
+
+#[tokio::test]
+async fn keys_by_which_the_index_finds_an_event_are_compared() {
+    let world = delivered().await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    world.edit("p-3", 9, "shard", text("99")).await;
+    world
+        .edit(
+            "p-1",
+            2,
+            "recorded_key",
+            text("2020-01-01T00:00:00.000Z#p-1#000000000002"),
+        )
+        .await;
+    assert_eq!(
+        findings(&world).await,
+        [
+            "p-1: event 2 has a wrong recorded_key: sweeps do not find it",
+            "p-3: event 9 has a wrong shard: sweeps do not find it"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn patient_who_vanished_is_found_once_the_reconciler_has_looked() {
+    let world = delivered().await;
+    // The newest events; nobody would call that overdue.
+    world.check_in("p-1", 995).await;
+    world.patient_at("p-7", 995).await;
+    let sweep = |minute| Sweep {
+        swept_to: at(minute),
+        lag_millis: 0,
+    };
+    world.store().put_sweep(LIVE, &sweep(996)).await.unwrap();
+    assert_eq!(
+        findings(&world).await,
+        [""; 0],
+        "the sweep may not have seen them"
+    );
+    world.store().put_sweep(LIVE, &sweep(998)).await.unwrap();
+    assert_eq!(
+        findings(&world).await,
+        [
+            "p-1: event 9 should be applied, and is not",
+            "p-7: event 1 should be applied, and is not"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn chain_that_is_known_to_be_broken_is_no_finding_once_it_is_accepted() {
+    let world = delivered().await;
+    let other = AttributeValue::S("0".repeat(64));
+    world.edit("p-3", 9, "previous_hash", other).await;
+    let tables = Connected::new(&world);
+    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let verify = Verify {
+        accepted: &accepted,
+        ..tables.verify(LIVE)
+    };
+    assert_eq!(verify.all(&|_| ()).await.unwrap().findings, []);
+    // Whatever else is wrong with the patient is one.
+    world
+        .edit_summary(
+            LIVE,
+            "p-3",
+            "checkin_count",
+            Some(AttributeValue::N("3".to_owned())),
+        )
+        .await;
+    assert_eq!(verify.all(&|_| ()).await.unwrap().wrong, 1);
+}
+
+#[tokio::test]
 async fn patient_without_events_is_found() {
     let world = delivered().await;
     let state = world.state(LIVE, "p-2").await;
@@ -189,7 +311,8 @@ async fn patient_who_is_not_listed_is_found() {
         .unwrap();
     let verified = Connected::new(&world).verify(LIVE).all(&|_| ()).await.unwrap();
     let patient_id = "p-2".parse().unwrap();
-    assert_eq!(verified.findings, [Finding::NotListed { patient_id }]);
+    assert_eq!(verified.wrong, 2, "{verified:?}");
+    assert_eq!(verified.findings[1], Finding::NotListed { patient_id });
 }
 
 #[tokio::test]

@@ -105,6 +105,7 @@ impl System {
             segments: 2,
             concurrency: CONCURRENCY,
             accepted: &BTreeSet::new(),
+            software: replay::SOFTWARE,
             promote: true,
             clock: time::now,
         };
@@ -117,6 +118,7 @@ impl replay::Tables for System {
     type Log = EventTable;
     type Projection = ProjectionTable;
     type ReadModel = ReadModelTable;
+    type Audit = ReplayTable;
     type Builds = ReplayTable;
     type Prunable = ReplayTable;
     type Queue = SqsQuarantineQueue;
@@ -132,6 +134,10 @@ impl replay::Tables for System {
 
     fn read_model(&self) -> &ReadModelTable {
         &self.read_model
+    }
+
+    fn audit(&self) -> &ReplayTable {
+        &self.replay_table
     }
 
     fn builds(&self) -> &ReplayTable {
