@@ -47,6 +47,9 @@ pub enum Bug {
     CursorNotPinned,
     /// A generation is promoted as soon as it was begun.
     PromotedUnbuilt,
+    /// A generation is promoted as soon as its events were applied once, whoever failed: it is neither verified nor
+    /// compared with the active one.
+    PromotedUnverified,
     /// Projection reads copies of the event table that may be old.
     OldEventsRead,
     /// The projector takes an event that does not follow what was applied.

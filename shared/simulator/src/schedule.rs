@@ -75,6 +75,7 @@ enum Errand {
     },
     Prune {
         previous: bool,
+        building: bool,
     },
     Reconcile {
         full: bool,
@@ -203,7 +204,8 @@ impl<'w> Schedule<'w> {
             }
             for _ in 0..plan.number(Number::Prunes) {
                 let previous = world.rng.chance(500);
-                agenda.push(Errand::Prune { previous });
+                let building = world.rng.chance(300);
+                agenda.push(Errand::Prune { previous, building });
             }
             for _ in 0..plan.number(Number::Reconciles) {
                 let patient = world.rng.below(usize::from(plan.number(Number::Patients)));
@@ -489,7 +491,7 @@ impl<'w> Schedule<'w> {
                 Box::pin(workers::rebuild(services, segments, promotes))
             }
             Errand::RollBack { .. } => Box::pin(workers::roll_back(services)),
-            Errand::Prune { previous } => Box::pin(workers::prune(services, previous)),
+            Errand::Prune { previous, building } => Box::pin(workers::prune(services, previous, building)),
             Errand::Reconcile { full } => Box::pin(workers::reconcile(services, full)),
             Errand::Redrive { patient } => Box::pin(workers::redrive(services, patient)),
         };

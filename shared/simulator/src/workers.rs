@@ -98,16 +98,20 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         };
         return End::of(promote(&stores, building.generation, clock()).await.is_ok());
     }
+    let unverified = stores.planted(Bug::PromotedUnverified);
     let rebuild = Rebuild {
         tables: &stores,
         segments,
         concurrency: 2,
         accepted: &BTreeSet::new(),
         software: SOFTWARE,
-        promote: promotes,
+        promote: promotes && !unverified,
         clock,
     };
     match rebuild.run(&|_, _| ()).await {
+        Ok(rebuilt) if unverified => {
+            return End::of(promote(&stores, rebuilt.generation, clock()).await.is_ok());
+        }
         Ok(_) if promotes => return End::Done,
         Ok(_) => {}
         Err(error) => {
@@ -197,11 +201,11 @@ pub(crate) async fn roll_back(services: &Services<'_>) -> End {
 }
 
 /// One run of `replay prune`.
-pub(crate) async fn prune(services: &Services<'_>, previous: bool) -> End {
+pub(crate) async fn prune(services: &Services<'_>, previous: bool, building: bool) -> End {
     let prune = Prune {
         tables: &services.stores,
         previous,
-        building: false,
+        building,
         segments: 2,
         clock,
     };

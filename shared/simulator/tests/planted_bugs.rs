@@ -43,7 +43,7 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         | Bug::PageRepeatsLast => &["I10"],
         Bug::GenerationsMixed => &["I8"],
         // Of the replay.
-        Bug::PromotedUnbuilt => &["I8"],
+        Bug::PromotedUnbuilt | Bug::PromotedUnverified => &["I8"],
         // Of the reconciler.
         Bug::SweepWithoutOverlap | Bug::SweepNotPaged | Bug::SweptToItsEnd => &["I5", "I6"],
     }
