@@ -275,7 +275,10 @@ build_and_push() {
   logged "$container_tool" build "${arguments[@]}" "$sources"
 
   begin "log in to the image repository" "$again"
-  aws ecr get-login-password | "$container_tool" login --username AWS --password-stdin "${repository%%/*}" >>"$log" 2>&1
+  local password
+  password=$(aws ecr get-login-password)
+  # printf is part of the shell: no other program sees the password among its arguments.
+  printf '%s' "$password" | "$container_tool" login --username AWS --password-stdin "${repository%%/*}" >>"$log" 2>&1
 
   begin "push the image" "$again The whole output is in $log."
   # Tags are immutable: somebody who deploys the same sources may have been faster.
