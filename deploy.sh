@@ -281,11 +281,8 @@ build_and_push() {
   printf '%s' "$password" | "$container_tool" login --username AWS --password-stdin "${repository%%/*}" >>"$log" 2>&1
 
   begin "push the image" "$again The whole output is in $log."
-  # Tags are immutable: somebody who deploys the same sources may have been faster.
-  if ! logged "$container_tool" push "$image"; then
-    digest=$(find_image)
-    [ -n "$digest" ] || return 1
-  fi
+  # It also fails if somebody who deploys the same sources was faster, as tags are immutable: the next run finds theirs.
+  logged "$container_tool" push "$image"
   digest=$(find_image)
   [ -n "$digest" ] || refuse "$FAILED" "The repository took the image, and does not have it."
 }
