@@ -90,6 +90,8 @@ every_fault() { # UNLOCKED PREPARE SCRIPT ARGUMENT…
         "after "*" asks "* | KILL*" asks "* | half*" asks "* | half*" aws "* | half*" docker "*) continue ;;
         half[23]*/application*" apply "* | half[23]*.plan*) continue ;;
       esac
+      # Where everything exists, nothing is created that could be left half done.
+      [[ "$prepare $kind" != "older half"* ]] || continue
       new_world
       $prepare
       echo "$((before + number)) $kind" >"$WORLD/fault"
