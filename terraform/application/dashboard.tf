@@ -8,7 +8,7 @@ locals {
         [local.metrics_namespace, "EventsAppended", "Service", "checkin"],
         [local.metrics_namespace, "EventsApplied", "Service", "projector"],
         [local.metrics_namespace, "EventsReconciled", "Service", "reconciler"],
-        [local.metrics_namespace, "DuplicateTicks", "Service", "checkin"],
+        [local.metrics_namespace, "EventsAlreadyAppended", "Service", "checkin"],
       ]
     },
     {
@@ -26,7 +26,7 @@ locals {
       series = [
         [local.metrics_namespace, "IntegrityViolations", "Service", "projector"],
         [local.metrics_namespace, "PatientsQuarantined", "Service", "projector"],
-        [local.metrics_namespace, "RecordsFailed", "Service", "projector"],
+        [local.metrics_namespace, "PatientsFailed", "Service", "projector"],
         [local.metrics_namespace, "CatchUps", "Service", "projector"],
         [local.metrics_namespace, "PatientsBehind", "Service", "reconciler"],
       ]

@@ -1,5 +1,7 @@
 //! What the projector does with a batch of stream records.
 
+use std::collections::BTreeSet;
+
 use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use domain::{PatientId, Timestamp};
@@ -78,7 +80,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
             );
         }
         let mut failed_records = self.report_unreadable(batch).await;
-        let mut failed_patients = Vec::new();
+        let mut failed_patients = BTreeSet::new();
         let mut summary = Summary::default();
         match current(&self.store).await {
             Ok(control) => {
@@ -87,6 +89,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
                 let active = (control.active, CatchUp::FromEventTable);
                 for (generation, catch_up) in building.into_iter().chain([active]) {
                     let advanced = self.advance(batch, &batch.hints, generation, catch_up).await;
+                    // Once, even who failed in both.
                     failed_patients.extend(advanced.failed);
                     // The last one is the active one.
                     summary = advanced.summary;

@@ -16,7 +16,7 @@ pub struct Summary {
     pub quarantined: u64,
     /// Records of events that somebody modified or removed.
     pub violations: u64,
-    /// Patients, and records that name none, that could not be dealt with, so that the batch comes again.
+    /// Patients that could not be advanced, and records that name none and could not be reported: they come again.
     pub failed: u64,
     /// How long after its recording the newest event was applied, in milliseconds; `None` if none was.
     pub lag_millis: Option<u64>,
@@ -33,7 +33,7 @@ impl Summary {
             Metric::count("CatchUps", self.catch_ups),
             Metric::count("PatientsQuarantined", self.quarantined),
             Metric::count("IntegrityViolations", self.violations),
-            Metric::count("RecordsFailed", self.failed),
+            Metric::count("PatientsFailed", self.failed),
         ];
         metrics.extend(self.lag_millis.map(|lag| Metric::millis("ProjectionLag", lag)));
         let mut annotations = vec![

@@ -5,15 +5,15 @@
     reason = "what a test builds on is there, or the test fails"
 )]
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{EventShard, Generation, PatientId, StoredEntry, StreamVersion, Timestamp};
-use event_log::{EventLog, EventTable, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
+use domain::{EventShard, Generation, StreamVersion};
+use event_log::{EventLog, EventTable};
 use projection::{ProjectionTable, SweepStore};
 use read_model::ReadModelStore;
 use reconciler::{Reconciler, Request, Summary};
-use testbed::{Queue, World, at};
+use testbed::{CountedPages, Queue, World, at};
 
 const LIVE: Generation = Generation::FIRST;
 
@@ -148,59 +148,14 @@ async fn the_next_sweep_begins_at_the_oldest_event_that_could_not_be_applied() {
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(NOW()));
 }
 
-/// The event table for an invocation that is cut short: it reads so many pages of what was recorded, and no more.
-struct CutShort {
-    inner: EventTable,
-    pages: AtomicUsize,
-}
-
-impl EventLog for CutShort {
-    async fn read(
-        &self,
-        patient: &PatientId,
-        after: StreamVersion,
-        limit: u16,
-    ) -> Result<Vec<StoredEntry>, LogUnavailable> {
-        self.inner.read(patient, after, limit).await
-    }
-
-    async fn head(&self, patient: &PatientId) -> Result<StreamVersion, LogUnavailable> {
-        self.inner.head(patient).await
-    }
-
-    async fn scan(
-        &self,
-        segment: Segment,
-        after: Option<LogPosition>,
-    ) -> Result<LogPage<StoredEntry>, LogUnavailable> {
-        self.inner.scan(segment, after).await
-    }
-
-    async fn recorded_since(
-        &self,
-        shard: EventShard,
-        from: Timestamp,
-        after: Option<LogPosition>,
-    ) -> Result<LogPage<RecordedKey>, LogUnavailable> {
-        let left = self
-            .pages
-            .fetch_update(SeqCst, SeqCst, |pages| pages.checked_sub(1));
-        left.map_err(|_| LogUnavailable("a fault was injected".into()))?;
-        self.inner.recorded_since(shard, from, after).await
-    }
-}
-
 #[tokio::test]
 async fn a_sweep_that_was_cut_short_is_gone_on_with() {
     let world = World::new().await;
     world.patient("p-1", 50).await;
     let shards = EventShard::all().count();
     let cut_short = Reconciler {
-        log: CutShort {
-            inner: world.log.clone().with_page_limit(2),
-            // One of each shard, and 14 more of the only one that has any.
-            pages: AtomicUsize::new(shards + 14),
-        },
+        // A page of each shard, and 14 more of the only one that has any.
+        log: CountedPages::new(world.log.clone().with_page_limit(2), shards + 14),
         store: world.store(),
         queue: &world.queue,
         concurrency: 4,
@@ -209,7 +164,8 @@ async fn a_sweep_that_was_cut_short_is_gone_on_with() {
     cut_short.handle(Request::default()).await.unwrap_err();
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(29)));
     // Asked for everything, it begins at the beginning, and what was reached stays so.
-    cut_short.log.pages.store(shards, SeqCst);
+    cut_short.log.asked.store(0, SeqCst);
+    cut_short.log.most.store(shards, SeqCst);
     cut_short.handle(Request { full: true }).await.unwrap_err();
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(29)));
 

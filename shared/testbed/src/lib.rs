@@ -8,6 +8,8 @@
     reason = "what a test builds on is there, or the test fails"
 )]
 
+mod counted_pages;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +25,8 @@ use event_store::{EventStore, ExpectedVersion, append};
 use projection::{ProjectionTable, QuarantineNotice, QuarantineQueue, QueueUnavailable};
 use read_model::item::{PK, SK, SUMMARY, patient_pk};
 use read_model::{Consistency, Control, ReadModelStore, ReadModelTable, RowRange};
+
+pub use counted_pages::CountedPages;
 
 /// When everything in these tests happens, plus some minutes.
 #[must_use]

@@ -95,6 +95,20 @@ run "dashboard_shows_every_alarm" {
   }
 }
 
+run "dashboard_shows_metrics_that_the_code_emits" {
+  assert {
+    condition = alltrue(flatten([
+      for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : [
+        for series in try(widget.properties.metrics, []) : strcontains(
+          join("", [for source in fileset("../../services/${series[3]}/src", "*.rs") : file("../../services/${series[3]}/src/${source}")]),
+          "\"${series[1]}\""
+        ) if series[0] == "PatientCheckins"
+      ]
+    ]))
+    error_message = "The dashboard shows a metric that its service does not emit."
+  }
+}
+
 run "dashboard_is_optional" {
   variables {
     dashboard = false

@@ -1,11 +1,10 @@
 //! Following all streams at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use domain::{EventShard, PatientId, StoredEntry, StreamVersion, Timestamp};
-use event_log::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
+use domain::Timestamp;
 use replay::{Tail, TailEvent};
-use testbed::{World, at};
+use testbed::{CountedPages, World, at};
 
 async fn poll(tail: &mut Tail<'_, event_log::EventTable>, now: Timestamp) -> Vec<String> {
     let mut events = Vec::new();
@@ -53,54 +52,12 @@ async fn events_of_all_patients_come_once_and_in_the_order_of_recording() {
     assert_eq!(poll(&mut tail, at(62)).await, ["61 p-3 3 PatientCheckedIn"]);
 }
 
-/// Counts the pages of the index that are read.
-struct Counting {
-    inner: event_log::EventTable,
-    pages: AtomicU64,
-}
-
-impl EventLog for Counting {
-    async fn read(
-        &self,
-        patient: &PatientId,
-        after: StreamVersion,
-        limit: u16,
-    ) -> Result<Vec<StoredEntry>, LogUnavailable> {
-        self.inner.read(patient, after, limit).await
-    }
-
-    async fn head(&self, patient: &PatientId) -> Result<StreamVersion, LogUnavailable> {
-        self.inner.head(patient).await
-    }
-
-    async fn scan(
-        &self,
-        segment: Segment,
-        after: Option<LogPosition>,
-    ) -> Result<LogPage<StoredEntry>, LogUnavailable> {
-        self.inner.scan(segment, after).await
-    }
-
-    async fn recorded_since(
-        &self,
-        shard: EventShard,
-        from: Timestamp,
-        after: Option<LogPosition>,
-    ) -> Result<LogPage<RecordedKey>, LogUnavailable> {
-        self.pages.fetch_add(1, Ordering::SeqCst);
-        self.inner.recorded_since(shard, from, after).await
-    }
-}
-
 #[tokio::test]
 async fn a_tail_from_long_ago_reads_a_page_of_each_shard_at_a_time() {
     let world = World::new().await;
     let patients: Vec<String> = (0..60).map(|number| format!("p-{number}")).collect();
     world.put_streams(&patients, 20).await;
-    let log = Counting {
-        inner: world.log.clone().with_page_limit(7),
-        pages: AtomicU64::new(0),
-    };
+    let log = CountedPages::new(world.log.clone().with_page_limit(7), usize::MAX);
     let mut tail = Tail::new(&log, at(0));
     // Whoever reads it goes away, and comes back: nothing is lost, and nothing comes twice.
     let mut seen: Vec<(Timestamp, String, u64)> = Vec::new();
@@ -108,7 +65,7 @@ async fn a_tail_from_long_ago_reads_a_page_of_each_shard_at_a_time() {
         let wanted = seen.len().saturating_add(limit);
         let more = tail.poll(at(1_000), |event| {
             if seen.is_empty() {
-                assert!(log.pages.load(Ordering::SeqCst) <= 16, "it reads ahead");
+                assert!(log.asked.load(Ordering::SeqCst) <= 16, "it reads ahead");
             }
             seen.push((
                 event.recorded_at,
