@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{Generation, PatientId};
 use event_log::{LogUnavailable, Segment};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{ProjectionUnavailable, Retry};
 use runtime::clock::Clock;
 
 use crate::builds::{BuildStore, Checkpoint, Pass, Seen};
 use crate::persistent::{CatchUpError, PersistentReconcile};
+use crate::segments::all_segments;
 use crate::streams::Walk;
 use crate::tables::Tables;
 use crate::verify::{Finding, Verified, Verify, VerifyError};
@@ -67,18 +67,8 @@ impl<T: Tables> Gate<'_, T> {
         resumed: &AtomicU64,
         on_events: &(impl Fn(Pass, Seen) + Sync),
     ) -> Result<Verified, GateError> {
-        let segments = (0..self.segments).map(|index| Segment {
-            index,
-            total: self.segments,
-        });
-        // They are made before they run, see `projection::at_once`.
-        let runs: Vec<_> = segments
-            .map(|segment| self.segment(segment, resumes, resumed, on_events))
-            .collect();
-        let parts: Vec<Verified> = stream::iter(runs)
-            .buffer_unordered(self.segments.into())
-            .try_collect()
-            .await?;
+        let segment = |segment| self.segment(segment, resumes, resumed, on_events);
+        let parts = all_segments(self.segments, segment).await?;
         Ok(parts
             .into_iter()
             .fold(Verified::nothing(self.generation), Verified::plus))

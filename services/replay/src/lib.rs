@@ -23,6 +23,7 @@ mod redrive;
 mod replay_table;
 mod report;
 mod roll_back;
+mod segments;
 mod status;
 mod streams;
 mod tables;

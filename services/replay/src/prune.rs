@@ -4,11 +4,11 @@ use std::future::Future;
 
 use domain::{Generation, Timestamp};
 use event_log::Segment;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{ProjectionUnavailable, PromoteError, abandon, current, forget_previous};
 use read_model::Control;
 use runtime::clock::Clock;
 
+use crate::segments::all_segments;
 use crate::tables::Tables;
 
 /// How long after a promotion nothing is removed: a request that began before it may still read the old generation. An
@@ -141,15 +141,8 @@ impl<T: Tables> Prune<'_, T> {
             latest: control.latest,
             kept,
         };
-        let segments = (0..self.segments).map(|index| Segment {
-            index,
-            total: self.segments,
-        });
-        let removed: Vec<u64> = stream::iter(segments)
-            .map(|segment| self.segment(&doomed, segment, on_items))
-            .buffer_unordered(self.segments.into())
-            .try_collect()
-            .await?;
+        let segment = |segment| self.segment(&doomed, segment, on_items);
+        let removed = all_segments(self.segments, segment).await?;
         Ok(Pruned {
             items: removed.iter().sum(),
             kept: doomed.kept,

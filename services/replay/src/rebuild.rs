@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{Generation, PatientId, StoredEntry, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
     Advance, BeginError, Building, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon,
     begin_building, current,
@@ -20,6 +19,7 @@ use runtime::clock::Clock;
 use crate::builds::{Begun, BuildStore, Checkpoint, Pass, Seen, Verification};
 use crate::gate::{Gate, GateError, shown};
 use crate::promotion::{Promotion, PromotionError, fate, next_step};
+use crate::segments::all_segments;
 use crate::tables::Tables;
 use crate::verify::{Finding, Verified};
 
@@ -114,8 +114,10 @@ impl<T: Tables> Rebuild<'_, T> {
         let resumed = AtomicU64::new(0);
         let finished = self.tables.builds().verification(generation).await?.is_some();
         if !finished {
-            self.all_segments(|segment| self.apply(generation, segment, &resumed, on_events))
-                .await?;
+            all_segments(self.segments, |segment| {
+                self.apply(generation, segment, &resumed, on_events)
+            })
+            .await?;
         }
         let gate = Gate {
             tables: self.tables,
@@ -154,7 +156,7 @@ impl<T: Tables> Rebuild<'_, T> {
         let projection = self.tables.projection();
         let builds = self.tables.builds();
         let before = current(projection).await?.building;
-        let building = begin_building(projection, (self.clock)()).await?;
+        let mut building = begin_building(projection, (self.clock)()).await?;
         let verification = builds.verification(building.generation).await?;
         let begun = builds.begun(building.generation).await?;
         let ours = match begun {
@@ -163,36 +165,14 @@ impl<T: Tables> Rebuild<'_, T> {
         };
         if !ours || verification.is_some_and(|verification| verification.dry_run) {
             abandon(projection, building.generation).await?;
-            let building = begin_building(projection, (self.clock)()).await?;
-            return self.put_begun(building).await;
+            building = begin_building(projection, (self.clock)()).await?;
         }
-        self.put_begun(building).await
-    }
-
-    async fn put_begun(&self, building: Building) -> Result<Building, RebuildError> {
         let begun = Begun {
             software: self.software.to_owned(),
             begun_at: building.since,
         };
-        let builds = self.tables.builds();
         builds.put_begun(building.generation, &begun).await?;
         Ok(building)
-    }
-
-    async fn all_segments<F, V>(&self, run: impl Fn(Segment) -> F) -> Result<Vec<V>, RebuildError>
-    where
-        F: Future<Output = Result<V, RebuildError>>,
-    {
-        let segments = (0..self.segments).map(|index| Segment {
-            index,
-            total: self.segments,
-        });
-        // They are made before they run, see `projection::at_once`.
-        let runs: Vec<F> = segments.map(run).collect();
-        stream::iter(runs)
-            .buffer_unordered(self.segments.into())
-            .try_collect()
-            .await
     }
 
     /// Applies all events of a segment.

@@ -12,13 +12,14 @@ use domain::{
     StreamEntry, StreamVersion, Timestamp,
 };
 use event_log::{EventLog, LogUnavailable, Segment};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use projection::{ProjectionUnavailable, SWEEP_OVERLAP_MILLIS};
 use read_model::{Consistency, ReadModelStore, ReadModelUnavailable, StoredState};
 use serde::Serialize;
 
 use crate::audit::account;
 use crate::difference::{Account, Difference};
+use crate::segments::all_segments;
 use crate::streams::{Walk, WholeStream};
 use crate::tables::Tables;
 
@@ -264,15 +265,8 @@ impl<T: Tables> Verify<'_, T> {
     /// [`VerifyError`]
     pub async fn all(&self, on_events: &(impl Fn(u64) + Sync)) -> Result<Verified, VerifyError> {
         let bar = self.bar().await?;
-        let segments = (0..self.segments).map(|index| Segment {
-            index,
-            total: self.segments,
-        });
-        let parts: Vec<(Verified, BTreeSet<PatientId>)> = stream::iter(segments)
-            .map(|segment| self.segment(segment, bar, on_events))
-            .buffer_unordered(self.segments.into())
-            .try_collect()
-            .await?;
+        let segment = |segment| self.segment(segment, bar, on_events);
+        let parts = all_segments(self.segments, segment).await?;
         let mut verified = Verified::nothing(self.generation);
         let mut known = BTreeSet::new();
         for (part, patients) in parts {
