@@ -116,6 +116,20 @@ test("the pipeline shows what happens between an event and its view", async () =
   await closed(page);
 });
 
+test("a pipeline that could not be loaded is loaded with the next answer", async () => {
+  let asked = 0;
+  const page = await visit(live.url, {
+    prepare: (page) =>
+      page.route("**/pipeline_view.js", (route) => {
+        asked += 1;
+        return asked > 1 ? route.continue() : route.abort();
+      }),
+  });
+  await page.locator("#pipeline").getByText("Event table").waitFor();
+  assert.equal(asked, 2);
+  await closed(page, { expected: /Failed to load resource/ });
+});
+
 test("the last replay is told", async () => {
   const system = await System.start("--every", "24h");
   const control = (UpdateExpression, ExpressionAttributeValues) =>

@@ -152,8 +152,8 @@ async function launched() {
   return browser;
 }
 
-/** A page in a fresh browser profile, which notes what the console and the network say. */
-export async function visit(url, options = {}) {
+/** A page in a fresh browser profile, which notes what the console and the network say. `prepare(page)` goes before all. */
+export async function visit(url, { prepare = () => {}, ...options } = {}) {
   const context = await (await launched()).newContext({
     viewport: { width: 1200, height: 900 },
     locale: "en-GB",
@@ -169,6 +169,7 @@ export async function visit(url, options = {}) {
   page.on("request", (request) => page.asked.push(request.url()));
   page.statuses = [];
   page.on("response", (response) => page.statuses.push([response.status(), response.url()]));
+  await prepare(page);
   await page.goto(url);
   return page;
 }

@@ -127,8 +127,15 @@ function say(text) {
 async function watchPipeline() {
   if (pipeline || !api.pipeline) return;
   pipeline = import("./pipeline_view.js");
-  const { PipelineView } = await pipeline;
-  new PipelineView($("pipeline"), api.pipeline, api, () => refresh.now());
+  let loaded;
+  try {
+    loaded = await pipeline;
+  } catch {
+    // The server went away in between, which the next refresh tells; the one that succeeds asks for it again.
+    pipeline = null;
+    return;
+  }
+  new loaded.PipelineView($("pipeline"), api.pipeline, api, () => refresh.now());
 }
 
 // `/v1` and `/v1/` are the same page: settle on one, or the first link would load it anew.
