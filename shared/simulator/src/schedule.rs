@@ -824,9 +824,10 @@ fn check_acknowledged(
             })
         }
         Record::Insert(patient, version) => {
-            // Any generation will do that was active meanwhile: the projector has read one of them.
+            // Any generation will do that was active meanwhile: the projector has read one of them. A roll back makes
+            // the earlier one active.
             let last = world.tables.active().unwrap_or(active);
-            let settled = (active.get()..=last.get())
+            let settled = (active.min(last).get()..=active.max(last).get())
                 .any(|number| world.tables.settled(Generation::new(number), patient, version));
             (!settled).then(|| {
                 Violation::new(
