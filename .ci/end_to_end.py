@@ -4,7 +4,7 @@
     end_to_end.py LOCAL REPLAY     the two programs
 
 Each block of commands in them that is marked `<!-- try -->` is run as it stands, but for the addresses: the port
-8080 of the README and its DynamoDB address are replaced by those that this run was given by the system. If a block of
+8080 of the README, its DynamoDB address and that of its queues are replaced by those that this run was given by the system. If a block of
 JSON follows, the answer must have the same shape.
 """
 
@@ -54,6 +54,7 @@ class Local:
         wait_for("ready", lambda: self.printed("logs"), 30)
         self.url = self.printed("patients")
         self.dynamodb = self.printed("dynamodb")
+        self.sqs = self.printed("sqs")
 
     def printed(self, label):
         assert self.child.poll() is None, self.output.read_text()
@@ -87,6 +88,23 @@ class Local:
         running = [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
         return [line for line in running if f"{LOCAL} service" in line]
 
+    def ask_dynamodb(self, action, request):
+        headers = {
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": f"DynamoDB_20120810.{action}",
+            "X-Amz-Date": "20260101T000000Z",
+            "Authorization": "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, "
+            "SignedHeaders=host, Signature=0",
+        }
+        request = urllib.request.Request(self.dynamodb, json.dumps(request).encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def replay(self, *arguments):
+        """What a command of `replay` says in JSON."""
+        where = ["--endpoint-url", self.dynamodb, "--sqs-endpoint-url", self.sqs, "--json"]
+        return json.loads(subprocess.run([REPLAY, *arguments, *where], check=True, capture_output=True).stdout)
+
     def stop(self, with_signal):
         self.child.send_signal(with_signal)
         return self.child.wait(timeout=20)
@@ -114,6 +132,7 @@ def try_shown(system, document):
     for commands, expected in shown_blocks(document):
         base = system.url.removesuffix("/patients")
         shown = commands.replace("http://127.0.0.1:8080", base).replace("http://127.0.0.1:PORT", system.dynamodb)
+        shown = shown.replace("http://127.0.0.1:QUEUES", system.sqs)
         shown = shown.replace("cargo run -p replay --", str(REPLAY))
         say("$ " + commands.strip().replace("\n", "\n    "))
         done = subprocess.run(
@@ -124,6 +143,39 @@ def try_shown(system, document):
         if expected:
             found = json.loads(done.stdout)
             assert same_shape(found, json.loads(expected)), f"{document} shows another shape than\n{done.stdout}"
+
+
+def quarantine_and_redrive(system, patient):
+    """An event of this patient comes that only newer software can read; and then there is newer software."""
+    stream = system.ask_dynamodb(
+        "Query",
+        {
+            "TableName": "checkin-events",
+            "KeyConditionExpression": "patient_id = :patient",
+            "ExpressionAttributeValues": {":patient": {"S": patient}},
+            "ScanIndexForward": False,
+            "Limit": 1,
+        },
+    )
+    event = stream["Items"][0]
+    event["version"] = {"N": str(int(event["version"]["N"]) + 1)}
+    event["event_id"] = {"S": "00000000-0000-5000-8000-000000000000"}
+    current, event["schema_version"] = event["schema_version"], {"N": "99"}
+    table = {"TableName": "checkin-events"}
+    system.ask_dynamodb("PutItem", table | {"Item": event, "ConditionExpression": "attribute_not_exists(version)"})
+    key = {name: event[name] for name in ("patient_id", "version")}
+
+    def shown():
+        return system.get(f"/{patient}")
+
+    wait_for("the API says who is quarantined", lambda: shown()["quarantinedSince"], 10)
+    count = shown()["checkinCount"]
+    change = {"UpdateExpression": "SET schema_version = :v", "ExpressionAttributeValues": {":v": current}}
+    system.ask_dynamodb("UpdateItem", table | {"Key": key} | change)
+    redriven = system.replay("redrive", "--all")
+    told = {name: redriven[name] for name in ("tried", "events", "settled", "unsettled", "quarantined", "failed")}
+    assert told == {"tried": 1, "events": 1, "settled": 1, "unsettled": 0, "quarantined": {}, "failed": {}}, redriven
+    assert shown()["quarantinedSince"] is None and shown()["checkinCount"] > count, shown()
 
 
 def main():
@@ -152,6 +204,9 @@ def main():
         for document in ["README.md", "docs/API.md"]:
             print(f"what {document} shows", flush=True)
             try_shown(system, document)
+
+        print("quarantined, and redriven", flush=True)
+        quarantine_and_redrive(system, patient["id"])
 
         print("killed, and started again on the same folder", flush=True)
         # On one page, as whoever checks in meanwhile moves to the front.

@@ -545,13 +545,15 @@ async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result
     ) {
         _ if patient.is_some() => None,
         (true, true) => None,
-        (false, true) => Some("the quarantine queue was not looked at: name it with --quarantine-queue-url"),
-        (true, false) => {
-            Some("the queue of stream failures was not looked at: name it with --stream-failures-queue-url")
-        }
-        (false, false) => Some(
-            "neither queue was looked at: name them with --quarantine-queue-url and --stream-failures-queue-url",
+        (false, true) => Some(
+            "the quarantine queue was not looked at, as it is not known: --sqs-endpoint-url, --deployment",
         ),
+        (true, false) => Some(
+            "the queue of stream failures was not looked at, as it is not known: --sqs-endpoint-url, --deployment",
+        ),
+        (false, false) => {
+            Some("neither queue was looked at, as they are not known: --sqs-endpoint-url, --deployment")
+        }
     };
     Ok(report::redriven(&redriven, unseen))
 }

@@ -2,6 +2,7 @@
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, ProvideCredentials};
+use aws_sdk_dynamodb::error::SdkError;
 use event_log::EventTable;
 use projection::{ProjectionTable, QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
 use read_model::ReadModelTable;
@@ -16,42 +17,50 @@ pub(crate) struct Target {
     /// Where DynamoDB is, such as the address that `local` prints. On 127.0.0.1 no credentials are needed.
     #[arg(long, global = true, value_name = "URL", value_parser = endpoint)]
     endpoint_url: Option<String>,
-    /// The event table.
+    /// Where the queues are, such as the `sqs` address that `local` prints. Without it, and with --endpoint-url, no queue
+    /// is known: a command that meets an event which can't be applied fails, and a redrive leaves the messages.
+    #[arg(long, global = true, value_name = "URL", value_parser = endpoint)]
+    sqs_endpoint_url: Option<String>,
+    /// The deployment, whose name opens those of its tables and queues.
     #[arg(
         long,
         global = true,
-        env = "EVENT_TABLE",
-        default_value = "checkin-events",
+        env = "DEPLOYMENT",
+        default_value = "checkin",
         value_name = "NAME"
     )]
-    event_table: String,
-    /// The read model's table.
-    #[arg(
-        long,
-        global = true,
-        env = "READ_MODEL_TABLE",
-        default_value = "checkin-read-model",
-        value_name = "NAME"
-    )]
-    read_model_table: String,
-    /// The queue that is told about events which can't be applied. Without it a command that meets one fails.
-    #[arg(long, global = true, env = "QUARANTINE_QUEUE_URL", value_name = "URL", value_parser = endpoint)]
-    quarantine_queue_url: Option<String>,
-    /// The queue that is told about batches of stream records which were given up. Only a redrive reads it.
-    #[arg(long, global = true, env = "STREAM_FAILURES_QUEUE_URL", value_name = "URL", value_parser = endpoint)]
-    stream_failures_queue_url: Option<String>,
+    deployment: String,
+    /// The event table [default: DEPLOYMENT-events].
+    #[arg(long, global = true, env = "EVENT_TABLE", value_name = "NAME")]
+    event_table: Option<String>,
+    /// The read model's table [default: DEPLOYMENT-read-model].
+    #[arg(long, global = true, env = "READ_MODEL_TABLE", value_name = "NAME")]
+    read_model_table: Option<String>,
 }
 
-/// There is nobody to connect as.
+/// There is nothing to work on.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "no AWS credentials were found: set AWS_PROFILE or the usual variables, or --endpoint-url for a `local` on this machine"
-)]
-pub(crate) struct NoCredentials;
+pub(crate) enum ConnectError {
+    /// Nobody to connect as.
+    #[error(
+        "no AWS credentials were found: set AWS_PROFILE or the usual variables, or --endpoint-url for a `local` on this machine"
+    )]
+    NoCredentials,
+    /// Whether there is such a queue is not known. Run the command again.
+    #[error("the queue {name} could not be looked up")]
+    Queue {
+        /// Its name.
+        name: String,
+        /// What SQS said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
 
 /// An event can't be applied, and there is no queue to tell so.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}, and nobody would learn of it: say with --quarantine-queue-url where its message goes")]
+#[error(
+    "{what}, and nobody would learn of it: the quarantine queue is not known. --sqs-endpoint-url says where queues are, --deployment whose"
+)]
 struct NoQueue {
     what: String,
 }
@@ -148,55 +157,96 @@ impl Tables for Connection {
 }
 
 impl Target {
-    /// Connects; nothing is sent to the tables yet.
+    /// Connects, and finds the queues; nothing is sent to the tables yet.
     ///
     /// # Errors
-    /// [`NoCredentials`]
-    pub(crate) async fn connect(self) -> Result<Connection, NoCredentials> {
+    /// [`ConnectError`]
+    pub(crate) async fn connect(self) -> Result<Connection, ConnectError> {
+        let is_here = self.endpoint_url.as_deref().is_some_and(is_loopback);
+        let http_client = if is_here {
+            runtime::clients::http_client()
+        } else {
+            runtime::clients::http_client_behind_proxy()
+        };
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(runtime::clients::http_client())
+            .http_client(http_client)
             .retry_config(runtime::clients::retries())
             .timeout_config(runtime::clients::timeouts());
-        if self.endpoint_url.as_deref().is_some_and(is_loopback) {
+        if is_here {
             let anyone = Credentials::new("local", "local", None, None, "loopback");
             loader = loader
                 .credentials_provider(anyone)
                 .region(Region::new("us-east-1"));
         }
         let config = loader.load().await;
-        let provider = config.credentials_provider().ok_or(NoCredentials)?;
-        provider.provide_credentials().await.map_err(|_| NoCredentials)?;
+        let provider = config.credentials_provider().ok_or(ConnectError::NoCredentials)?;
+        provider
+            .provide_credentials()
+            .await
+            .map_err(|_| ConnectError::NoCredentials)?;
+        let sqs = self.sqs(&config);
+        let named = |what: &str| format!("{}-{what}", self.deployment);
+        let (quarantined, given_up) = futures::try_join!(
+            queue_url(sqs.as_ref(), named("quarantine")),
+            queue_url(sqs.as_ref(), named("stream-failures")),
+        )?;
+        let event_table = self.event_table.clone().unwrap_or_else(|| named("events"));
+        let read_model_table = self
+            .read_model_table
+            .clone()
+            .unwrap_or_else(|| named("read-model"));
         let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
-        if let Some(url) = self.endpoint_url {
-            dynamodb = dynamodb.endpoint_url(url);
-        }
+        dynamodb.set_endpoint_url(
+            self.endpoint_url
+                .or_else(|| config.endpoint_url().map(str::to_owned)),
+        );
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
-        let quarantine = self.quarantine_queue_url.map(|url| (sqs(&config, &url), url));
-        let failures = self
-            .stream_failures_queue_url
-            .map(|url| (sqs(&config, &url), url));
-        let letters = |(client, url): (aws_sdk_sqs::Client, String)| SqsLetters::new(client, url);
+        let quarantined = sqs.clone().zip(quarantined);
+        let given_up = sqs.zip(given_up);
+        let letters = |(client, url)| SqsLetters::new(client, url);
         Ok(Connection {
-            log: EventTable::new(dynamodb.clone(), self.event_table),
-            store: ProjectionTable::new(dynamodb.clone(), self.read_model_table.clone()),
-            read_model: ReadModelTable::new(dynamodb.clone(), self.read_model_table.clone()),
-            replay: ReplayTable::new(dynamodb, self.read_model_table),
+            log: EventTable::new(dynamodb.clone(), event_table),
+            store: ProjectionTable::new(dynamodb.clone(), read_model_table.clone()),
+            read_model: ReadModelTable::new(dynamodb.clone(), read_model_table.clone()),
+            replay: ReplayTable::new(dynamodb, read_model_table),
             queue: Queue(
-                quarantine
+                quarantined
                     .clone()
-                    .map(|(client, url)| SqsQuarantineQueue::new(client, url)),
+                    .map(|(client, url): (_, String)| SqsQuarantineQueue::new(client, url)),
             ),
-            quarantined: quarantine.map(letters),
-            given_up: failures.map(letters),
+            quarantined: quarantined.map(letters),
+            given_up: given_up.map(letters),
         })
+    }
+
+    /// What asks for queues, if it is known where. Who works on a DynamoDB of their own does not want the queues of AWS.
+    fn sqs(&self, config: &SdkConfig) -> Option<aws_sdk_sqs::Client> {
+        let mut sqs = aws_sdk_sqs::config::Builder::from(config);
+        match &self.sqs_endpoint_url {
+            Some(url) => sqs.set_endpoint_url(Some(url.clone())),
+            None if self.endpoint_url.is_some() => return None,
+            None => &mut sqs,
+        };
+        Some(aws_sdk_sqs::Client::from_conf(sqs.build()))
     }
 }
 
-fn sqs(config: &SdkConfig, queue_url: &str) -> aws_sdk_sqs::Client {
-    let config = aws_sdk_sqs::config::Builder::from(config)
-        .endpoint_url(origin(queue_url))
-        .build();
-    aws_sdk_sqs::Client::from_conf(config)
+/// Where a queue is; `None` if there is none, or whoever asks may not know. What needs a queue says that it lacks it.
+async fn queue_url(
+    client: Option<&aws_sdk_sqs::Client>,
+    name: String,
+) -> Result<Option<String>, ConnectError> {
+    let Some(client) = client else {
+        return Ok(None);
+    };
+    match client.get_queue_url().queue_name(&name).send().await {
+        Ok(found) => Ok(found.queue_url),
+        Err(SdkError::ServiceError(_)) => Ok(None),
+        Err(error) => Err(ConnectError::Queue {
+            name,
+            source: error.into(),
+        }),
+    }
 }
 
 /// An address of the form that an endpoint needs.
@@ -212,11 +262,6 @@ fn endpoint(text: &str) -> Result<String, &'static str> {
         return Err("it is not of the form http://127.0.0.1:8000");
     }
     Ok(text.to_owned())
-}
-
-/// Where a queue is: its URL without the path.
-fn origin(url: &str) -> String {
-    url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
 }
 
 fn is_loopback(url: &str) -> bool {
@@ -250,16 +295,6 @@ mod tests {
         ] {
             assert!(endpoint(url).is_err(), "{url}");
         }
-    }
-
-    #[test]
-    fn a_queue_is_where_its_url_says() {
-        let url = "https://sqs.eu-central-1.amazonaws.com/123456789012/checkin-quarantine";
-        assert_eq!(origin(url), "https://sqs.eu-central-1.amazonaws.com");
-        assert_eq!(
-            origin("http://127.0.0.1:4566/000000000000/q"),
-            "http://127.0.0.1:4566"
-        );
     }
 
     #[test]

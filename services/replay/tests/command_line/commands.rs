@@ -223,7 +223,7 @@ async fn redrive_and_tail_say_what_they_found() {
         &rebuilt,
         1,
         "",
-        "event 9 of p-3 can't be applied (unknown_schema_version), and nobody would learn of it: say with --quarantine-queue-url",
+        "event 9 of p-3 can't be applied (unknown_schema_version), and nobody would learn of it: the quarantine queue is not known",
     );
     let projector = projector::Projector {
         log: world.log.clone(),
@@ -255,7 +255,7 @@ async fn redrive_and_tail_say_what_they_found() {
     check(
         &redriven,
         0,
-        "neither queue was looked at: name them with --quarantine-queue-url and",
+        "neither queue was looked at, as they are not known: --sqs-endpoint-url",
         "",
     );
     world
