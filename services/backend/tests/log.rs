@@ -125,6 +125,7 @@ fn patient(id: &str) -> Item {
     let id: PatientId = id.parse().unwrap();
     let state = PatientState {
         applied: StreamVersion::FIRST,
+        history: None,
         patient: Some(Patient {
             name: CANARY.parse().unwrap(),
             registered_at: Timestamp::from_unix_millis(0).unwrap(),

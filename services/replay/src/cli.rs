@@ -18,7 +18,7 @@ use crate::compare::Compare;
 use crate::connection::{Connection, Target};
 use crate::lease::{self, Lease, LeaseStore};
 use crate::promote::{Promote, PromoteCommandError};
-use crate::promotion::PromotionError;
+use crate::promotion::{Lost, PromotionError};
 use crate::prune::Prune;
 use crate::rebuild::{Rebuild, RebuildError};
 use crate::reconcile::reconcile;
@@ -238,16 +238,22 @@ fn about_promotion(error: &PromotionError) -> Option<Value> {
     match error {
         PromotionError::WouldLoseData {
             generation,
-            behind,
+            lost: Lost { behind, replaced },
             given_up,
-        } => Some(json!({ "generation": generation, "showsLess": behind, "givenUp": given_up })),
+        } => Some(json!({
+            "generation": generation,
+            "showsLess": behind,
+            "showsOther": replaced,
+            "givenUp": given_up,
+        })),
         PromotionError::Unsound {
             generation,
             wrong,
             findings,
             given_up,
         } => Some(about_findings(*generation, *wrong, findings, *given_up)),
-        PromotionError::ReadModel(_)
+        PromotionError::Log(_)
+        | PromotionError::ReadModel(_)
         | PromotionError::Store(_)
         | PromotionError::CatchUp(_)
         | PromotionError::Promote(_)

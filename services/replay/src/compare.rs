@@ -11,7 +11,7 @@ use runtime::clock::Clock;
 use serde::Serialize;
 
 use crate::audit::account;
-use crate::difference::{Account, Difference};
+use crate::difference::{Account, Difference, HISTORY};
 use crate::persistent::{CatchUpError, PersistentReconcile};
 use crate::tables::Tables;
 use crate::verify::{OVERDUE_MILLIS, fold, overdue};
@@ -27,7 +27,7 @@ const EVENTS: u16 = 500;
 pub struct Change {
     /// Who.
     pub patient_id: PatientId,
-    /// Whether fewer events would be shown: that is not promoted unless it is accepted.
+    /// Whether fewer events would be shown, or others: that is not promoted unless it is accepted.
     pub shows_less: bool,
     /// In which fields. What is `expected` is shown now, what was `found` would be.
     pub differences: Vec<Difference>,
@@ -141,13 +141,14 @@ impl<T: Tables> Compare<'_, T> {
         now: PatientState,
         then: PatientState,
     ) -> Result<Option<Change>, CompareError> {
-        let shows_less = then.applied < now.applied;
+        let is_less = then.applied < now.applied;
         let then = self.comparable(patient, &now, then).await?;
         let now = account(self.tables.audit(), self.active, patient, now).await?;
         let differences = then.differences(&now);
+        let is_other = differences.iter().any(|difference| difference.field == HISTORY);
         Ok((!differences.is_empty()).then(|| Change {
             patient_id: patient.clone(),
-            shows_less,
+            shows_less: is_less || is_other,
             differences,
         }))
     }

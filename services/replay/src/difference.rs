@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{CheckinRow, PatientState, StreamVersion};
 use serde::Serialize;
 
+/// The field that says which events a state was folded from.
+pub(crate) const HISTORY: &str = "history";
+
 /// One account of a patient: a summary, and the check-ins that it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
@@ -84,6 +87,10 @@ impl Account {
         let mut differences: Vec<Difference> = [
             Difference::between("version", Some(found.applied), Some(other.applied), |version| {
                 version.to_string()
+            }),
+            // What was not kept is no difference.
+            found.history.zip(other.history).and_then(|(found, other)| {
+                Difference::between(HISTORY, Some(found), Some(other), |history| history.to_string())
             }),
             Difference::between(
                 "name",
@@ -171,7 +178,7 @@ fn row_differences(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::{CheckinId, Patient, Quarantine, QuarantineReason, Timestamp};
+    use domain::{CheckinId, EventHash, HistoryDigest, Patient, Quarantine, QuarantineReason, Timestamp};
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_unix_millis(minute * 60_000).unwrap()
@@ -186,6 +193,7 @@ mod tests {
         Account {
             state: PatientState {
                 applied: StreamVersion::new(3),
+                history: Some(HistoryDigest::EMPTY),
                 patient: Some(Patient {
                     name: "Ada Example".parse().unwrap(),
                     registered_at: at(1),
@@ -224,6 +232,11 @@ mod tests {
             |account| account.state.applied = StreamVersion::new(2),
             &["version"],
         );
+        check(
+            |account| account.state.history = Some(HistoryDigest::EMPTY.with(EventHash::GENESIS)),
+            &["history"],
+        );
+        check(|account| account.state.history = None, &[]);
         let patient =
             |account: &mut Account, change: fn(&mut Patient)| change(account.state.patient.as_mut().unwrap());
         check(

@@ -40,7 +40,7 @@ pub use lease::Lease;
 pub use letters::{Letter, Letters, LettersUnavailable, SqsLetters};
 pub use persistent::CatchUpError;
 pub use promote::{Promote, PromoteCommandError, Promoted};
-pub use promotion::PromotionError;
+pub use promotion::{Lost, PromotionError};
 pub use prune::{Doomed, ItemKey, KeyPage, Prune, PruneError, PruneStore, Pruned, QUIET_MILLIS};
 pub use rebuild::{Rebuild, RebuildError, Rebuilt};
 pub use redrive::{Redrive, RedriveError, Redriven};

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Generation, ListingShard, PatientId, PatientState, StreamVersion, Timestamp};
+use domain::{Generation, HistoryDigest, ListingShard, PatientId, PatientState, StreamVersion, Timestamp};
+use event_log::{EventLog, LogUnavailable};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use projection::{
     Building, ProjectionStore, ProjectionUnavailable, PromoteError, Retry, SWEEP_OVERLAP_MILLIS, SweepStore,
@@ -12,7 +13,7 @@ use read_model::{ReadModelStore, ReadModelUnavailable, Sweep};
 use runtime::clock::Clock;
 
 use crate::audit::account;
-use crate::difference::Account;
+use crate::difference::{Account, HISTORY};
 use crate::gate::shown;
 use crate::persistent::{CatchUpError, PersistentReconcile};
 use crate::tables::Tables;
@@ -20,6 +21,8 @@ use crate::verify::{Finding, MAX_FINDINGS};
 
 /// Patients whose states are read at once.
 const CHUNK: u16 = 500;
+/// Events that are read at once where one generation is ahead of the other.
+const EVENTS: u16 = 500;
 
 /// A promotion. It looks at what was recorded since the projector knows the generation, compares it with what queries
 /// see at the moment, promotes, and looks once more: events that overtook each other are left out of a generation as
@@ -45,25 +48,28 @@ pub enum PromotionError {
     /// The read model can't be read. Run the command again.
     #[error(transparent)]
     ReadModel(#[from] ReadModelUnavailable),
+    /// The event table can't be read. Run the command again.
+    #[error(transparent)]
+    Log(#[from] LogUnavailable),
     /// The read model can't be read or written. Run the command again.
     #[error(transparent)]
     Store(#[from] ProjectionUnavailable),
     /// Somebody could not be brought to the last event. Run the command again.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
-    /// The generation lacks events that queries see today. Fix what keeps them from being applied; or accept it, for a
-    /// patient whose events are lost.
+    /// The generation lacks events that queries see today, or has others in their place. Fix what keeps them from being
+    /// applied; or accept it, for a patient whose events are lost.
     #[error(
-        "not promoted: generation {generation} would show less of {} than is shown now{}; restore the events, or accept that \
+        "not promoted: generation {generation} would show {} than is shown now{}; restore the events, or accept that \
          they are lost with --accept-broken-chain PATIENT",
-        patients(behind),
+        lost.told(),
         fate(*given_up)
     )]
     WouldLoseData {
         /// The generation.
         generation: Generation,
-        /// The patients, and the version at which the generation has them.
-        behind: BTreeMap<PatientId, StreamVersion>,
+        /// What.
+        lost: Lost,
         /// Whether the generation was given up: then the next rebuild builds another one.
         given_up: bool,
     },
@@ -113,22 +119,80 @@ pub(crate) fn next_step(findings: &[Finding]) -> &'static str {
     {
         "compare with a backup of the event table, or accept a chain that is known to be broken with \
          --accept-broken-chain PATIENT"
+    } else if findings.iter().any(tells_of_other_events) {
+        "other events were applied than there are now: compare with a backup of the event table before you rebuild"
     } else {
         "look into each, and rebuild"
     }
 }
 
-fn patients(behind: &BTreeMap<PatientId, StreamVersion>) -> String {
-    const SHOWN: usize = 10;
-    let mut shown: Vec<String> = behind
-        .iter()
-        .take(SHOWN)
-        .map(|(patient, version)| format!("{patient} (up to event {version})"))
-        .collect();
-    if behind.len() > SHOWN {
-        shown.push(format!("{} more", behind.len() - SHOWN));
+fn tells_of_other_events(finding: &Finding) -> bool {
+    match finding {
+        Finding::Removed { .. } => true,
+        Finding::Differs { differences, .. } => {
+            differences.iter().any(|difference| difference.field == HISTORY)
+        }
+        Finding::BrokenLink { .. }
+        | Finding::Misfiled { .. }
+        | Finding::Foreign { .. }
+        | Finding::Behind { .. }
+        | Finding::NoEvents { .. }
+        | Finding::Unreadable { .. }
+        | Finding::NotListed { .. } => false,
     }
-    shown.join(", ")
+}
+
+/// What queries would not see any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// Patients of whom less would be seen, and up to which event they would be.
+    pub behind: BTreeMap<PatientId, StreamVersion>,
+    /// Patients of whom other events would be seen than those that were: somebody replaced them in the event table.
+    pub replaced: BTreeSet<PatientId>,
+}
+
+/// What is seen of a patient.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    applied: StreamVersion,
+    history: Option<HistoryDigest>,
+}
+
+impl Lost {
+    fn is_nothing(&self) -> bool {
+        self.behind.is_empty() && self.replaced.is_empty()
+    }
+
+    fn and(mut self, other: Lost) -> Lost {
+        self.behind.extend(other.behind);
+        self.replaced.extend(other.replaced);
+        self
+    }
+
+    fn told(&self) -> String {
+        let behind = self.behind.iter();
+        let behind = named(behind.map(|(patient, version)| format!("{patient} (up to event {version})")));
+        let replaced = named(self.replaced.iter().map(ToString::to_string));
+        match (behind, replaced) {
+            (Some(behind), None) => format!("less of {behind}"),
+            (None, Some(replaced)) => format!("other events of {replaced}"),
+            (behind, replaced) => {
+                let [behind, replaced] = [behind, replaced].map(Option::unwrap_or_default);
+                format!("less of {behind}, and other events of {replaced},")
+            }
+        }
+    }
+}
+
+/// The first of them, and how many more there are; `None` if there are none.
+fn named(of: impl ExactSizeIterator<Item = String>) -> Option<String> {
+    const SHOWN: usize = 10;
+    let more = of.len().saturating_sub(SHOWN);
+    let mut shown: Vec<String> = of.take(SHOWN).collect();
+    if more > 0 {
+        shown.push(format!("{more} more"));
+    }
+    (!shown.is_empty()).then(|| shown.join(", "))
 }
 
 impl<T: Tables> Promotion<'_, T> {
@@ -205,12 +269,12 @@ impl<T: Tables> Promotion<'_, T> {
         let generation = self.building.generation;
         let since = self.building.since.plus_millis(-SWEEP_OVERLAP_MILLIS);
         let mut quarantined = self.reconcile(Retry::Quarantined).since(since).await?;
-        let behind = self.compare().await?;
-        if !behind.is_empty() {
+        let lost = self.compare().await?;
+        if !lost.is_nothing() {
             let given_up = self.gives_up && self.give_up().await?;
             return Err(PromotionError::WouldLoseData {
                 generation,
-                behind,
+                lost,
                 given_up,
             });
         }
@@ -262,65 +326,100 @@ impl<T: Tables> Promotion<'_, T> {
         }
     }
 
-    /// The patients of whom queries would see less than now, once everything was done that can be.
-    async fn compare(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+    /// What queries would not see any more, once everything was done that can be.
+    async fn compare(&self) -> Result<Lost, PromotionError> {
         let active = current(self.tables.projection()).await?.active;
-        let mut behind = BTreeMap::new();
+        let mut lost = Lost::default();
         for shard in ListingShard::all() {
             let mut after: Option<PatientId> = None;
             loop {
                 let read_model = self.tables.read_model();
                 let page = read_model.ids(active, shard, after.as_ref(), CHUNK).await?;
-                behind.extend(self.compare_some(active, &page.items).await?);
+                lost = lost.and(self.compare_some(active, &page.items).await?);
                 after = page.items.last().cloned();
                 if !page.more || after.is_none() {
                     break;
                 }
             }
         }
-        Ok(behind)
+        Ok(lost)
     }
 
-    async fn compare_some(
-        &self,
-        active: Generation,
-        patients: &[PatientId],
-    ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+    async fn compare_some(&self, active: Generation, patients: &[PatientId]) -> Result<Lost, PromotionError> {
         // The active generation first: what it shows now, the other has to reach afterwards.
-        let shown = self.applied(active, patients).await?;
-        let lagging = self.less_than(&shown, patients).await?;
-        if lagging.is_empty() {
-            return Ok(BTreeMap::new());
+        let shown = self.seen(active, patients).await?;
+        let lost = self.lost(&shown).await?;
+        if lost.behind.is_empty() {
+            return Ok(lost);
         }
-        let lagging: Vec<PatientId> = lagging.into_keys().collect();
+        let lagging: Vec<PatientId> = lost.behind.into_keys().collect();
         self.reconcile(Retry::Quarantined).to_heads(&lagging).await?;
-        self.less_than(&shown, &lagging).await
+        self.lost(&shown).await
     }
 
-    /// Those of whom less is in the generation than `shown`.
-    async fn less_than(
+    /// What of this would not be seen in the generation.
+    async fn lost(&self, shown: &BTreeMap<PatientId, Shown>) -> Result<Lost, PromotionError> {
+        let wanted = shown.keys().filter(|patient| !self.accepted.contains(*patient));
+        let wanted: Vec<PatientId> = wanted.cloned().collect();
+        let built = self.seen(self.building.generation, &wanted).await?;
+        let mut lost = Lost::default();
+        for (patient, built) in built {
+            let Some(shown) = shown.get(&patient) else {
+                continue;
+            };
+            if built.applied < shown.applied {
+                lost.behind.insert(patient, built.applied);
+            } else if let Some(shown_history) = shown.history {
+                let same = if built.applied == shown.applied {
+                    built.history.is_none_or(|built| built == shown_history)
+                } else {
+                    // The generation was verified, so its first events are those of the event table.
+                    self.history(&patient, shown.applied).await? == Some(shown_history)
+                };
+                if !same {
+                    lost.replaced.insert(patient);
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    /// That of the events up to this version, as the event table has them; `None` if it has not.
+    async fn history(
         &self,
-        shown: &BTreeMap<PatientId, StreamVersion>,
-        patients: &[PatientId],
-    ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
-        let mut built = self.applied(self.building.generation, patients).await?;
-        built.retain(|patient, applied| {
-            !self.accepted.contains(patient) && shown.get(patient).is_some_and(|shown| shown > applied)
-        });
-        Ok(built)
+        patient: &PatientId,
+        last: StreamVersion,
+    ) -> Result<Option<HistoryDigest>, LogUnavailable> {
+        let (mut version, mut history) = (StreamVersion::EMPTY, HistoryDigest::EMPTY);
+        while version < last {
+            let entries = self.tables.log().read(patient, version, EVENTS).await?;
+            let more = entries.len() == usize::from(EVENTS);
+            for entry in entries.into_iter().take_while(|entry| entry.version <= last) {
+                version = entry.version;
+                let Ok(event) = entry.event else { return Ok(None) };
+                history = history.with(event.hash);
+            }
+            if !more && version < last {
+                return Ok(None);
+            }
+        }
+        Ok(Some(history))
     }
 
-    async fn applied(
+    async fn seen(
         &self,
         generation: Generation,
         patients: &[PatientId],
-    ) -> Result<BTreeMap<PatientId, StreamVersion>, ProjectionUnavailable> {
+    ) -> Result<BTreeMap<PatientId, Shown>, ProjectionUnavailable> {
         let states = self.tables.projection().states(generation, patients).await?;
-        let applied = |state: Option<PatientState>| state.map_or(StreamVersion::EMPTY, |state| state.applied);
+        let seen = |state: Option<PatientState>| {
+            let PatientState { applied, history, .. } = state.unwrap_or_default();
+            Shown { applied, history }
+        };
         Ok(patients
             .iter()
             .cloned()
-            .zip(states.into_iter().map(applied))
+            .zip(states.into_iter().map(seen))
             .collect())
     }
 }

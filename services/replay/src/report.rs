@@ -205,7 +205,7 @@ fn advice(dry_run: &DryRun) -> String {
         _ => "",
     };
     format!(
-        "`replay promote` will refuse it: it shows less than now of {} ({}{more})\n\
+        "`replay promote` will refuse it: it shows less than now, or other events, of {} ({}{more})\n\
          restore their events, or remove it with `replay prune --building`, or accept that events are lost with\n\
          `replay promote{}{more}`",
         dry_run.shows_less,
@@ -285,9 +285,11 @@ pub(crate) fn verified(mut verified: Verified, values: bool) -> Answer {
             | Finding::Behind { .. }
             | Finding::BrokenLink { .. }
             | Finding::Misfiled { .. }
+            | Finding::Foreign { .. }
             | Finding::NoEvents { .. }
             | Finding::Unreadable { .. }
-            | Finding::NotListed { .. } => drop(writeln!(text, "{finding}")),
+            | Finding::NotListed { .. }
+            | Finding::Removed { .. } => drop(writeln!(text, "{finding}")),
         }
     }
     let verdict = match verified.wrong {

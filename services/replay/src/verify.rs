@@ -56,7 +56,15 @@ pub enum Finding {
         /// Whether the read model shows what follows from it.
         applied: bool,
     },
-    /// Queries see something other than the events up to the applied version say. Rebuild.
+    /// An event that was applied is not in the event table any more. Compare with a backup of it.
+    Removed {
+        /// Whose stream.
+        patient_id: PatientId,
+        /// The first that is missing at the end of the stream.
+        version: StreamVersion,
+    },
+    /// Queries see something other than the events up to the applied version say. Rebuild; but where `history` is among
+    /// the fields, other events were applied than those which are there now: compare with a backup of the event table.
     Differs {
         /// Of whom.
         patient_id: PatientId,
@@ -74,6 +82,16 @@ pub enum Finding {
         version: StreamVersion,
         /// The attribute.
         attribute: &'static str,
+    },
+    /// An event has an attribute that no event has, so somebody edited it: the hash does not cover it, and nothing reads it.
+    /// Remove it, once it is clear who put it there.
+    Foreign {
+        /// Whose stream.
+        patient_id: PatientId,
+        /// Which event.
+        version: StreamVersion,
+        /// The attribute's name.
+        attribute: String,
     },
     /// Events that a reconcile should have found long ago are not applied. Run `replay reconcile --full`.
     Behind {
@@ -115,6 +133,9 @@ impl std::fmt::Display for Finding {
                     "{patient_id}: the hash chain is broken at event {version}: {how}{seen}"
                 )
             }
+            Finding::Removed { patient_id, version } => {
+                write!(f, "{patient_id}: event {version} was applied, and is missing")
+            }
             Finding::Differs {
                 patient_id,
                 version,
@@ -142,6 +163,14 @@ impl std::fmt::Display for Finding {
             } => write!(
                 f,
                 "{patient_id}: event {version} has a wrong {attribute}: sweeps do not find it"
+            ),
+            Finding::Foreign {
+                patient_id,
+                version,
+                attribute,
+            } => write!(
+                f,
+                "{patient_id}: event {version} has an attribute that no event has: {attribute}"
             ),
             Finding::Behind { patient_id, version } => {
                 write!(f, "{patient_id}: event {version} should be applied, and is not")
@@ -401,6 +430,13 @@ impl<T: Tables> Verify<'_, T> {
                     attribute,
                 });
             }
+            if let (Some(attribute), false) = (&entry.foreign, bar.shown_only) {
+                verified.find(Finding::Foreign {
+                    patient_id: patient.clone(),
+                    version: entry.version,
+                    attribute: attribute.clone(),
+                });
+            }
         }
         let mut entries: Vec<StreamEntry> = entries.into_iter().map(StoredEntry::decode).collect();
         // The patient may have moved on since.
@@ -433,6 +469,14 @@ impl<T: Tables> Verify<'_, T> {
         {
             let patient_id = patient.clone();
             verified.find(Finding::Behind { patient_id, version });
+        }
+        // Nothing is left out: the log was read to its end, consistently, after the state.
+        let end = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
+        if end < state.applied && !self.accepted.contains(&patient) {
+            verified.find(Finding::Removed {
+                patient_id: patient.clone(),
+                version: end.next(),
+            });
         }
         let expected = fold(entries, &state);
         let found = account(self.tables.audit(), self.generation, &patient, state).await?;

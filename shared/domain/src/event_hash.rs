@@ -23,6 +23,12 @@ impl EventHash {
     pub(crate) fn of(canonical: &[u8]) -> EventHash {
         EventHash(Sha256::digest(canonical).into())
     }
+
+    /// The digest of both.
+    pub(crate) fn followed_by(self, next: EventHash) -> EventHash {
+        let both = Sha256::new().chain_update(self.0).chain_update(next.0);
+        EventHash(both.finalize().into())
+    }
 }
 
 impl fmt::Display for EventHash {

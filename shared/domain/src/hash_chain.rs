@@ -138,6 +138,7 @@ mod tests {
                 version: event.version,
                 event: Ok(event),
                 misfiled: None,
+                foreign: None,
             })
             .collect()
     }

@@ -1,16 +1,32 @@
 //! The projection: the pure fold of a patient's events.
 
-use crate::{CheckinRow, Event, PatientName, Quarantine, RecordedEvent, StreamVersion, Timestamp};
+use crate::{
+    CheckinRow, Event, HistoryDigest, PatientName, Quarantine, RecordedEvent, StreamVersion, Timestamp,
+};
 
 /// What the events up to `applied` say about one patient, plus the mark that stops it there, if any.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatientState {
     /// The highest version folded in.
     pub applied: StreamVersion,
+    /// Of which events; `None` where that was not kept, as by software before this field.
+    pub history: Option<HistoryDigest>,
     /// The patient; `None` until the registration was applied.
     pub patient: Option<Patient>,
     /// Set while the next event can't be applied.
     pub quarantine: Option<Quarantine>,
+}
+
+impl Default for PatientState {
+    /// Nobody of whom there is an event.
+    fn default() -> PatientState {
+        PatientState {
+            applied: StreamVersion::EMPTY,
+            history: Some(HistoryDigest::EMPTY),
+            patient: None,
+            quarantine: None,
+        }
+    }
 }
 
 /// A registered patient.
@@ -113,6 +129,7 @@ impl PatientState {
             }
         };
         self.applied = recorded.version;
+        self.history = self.history.map(|history| history.with(recorded.hash));
         // The event that was in the way has been applied.
         self.quarantine = None;
         Ok(applied)
@@ -122,7 +139,7 @@ impl PatientState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CheckinId, CorrelationId, PatientCheckedIn, PatientRegistered};
+    use crate::{CheckinId, CorrelationId, EventHash, PatientCheckedIn, PatientRegistered};
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_unix_millis(minute * 60_000).unwrap()
@@ -135,6 +152,7 @@ mod tests {
             occurred_at: at(minute),
             recorded_at: at(minute),
             correlation_id: CorrelationId::derive("test", &[]),
+            hash: EventHash::of(&version.to_be_bytes()),
             event,
         }
     }
@@ -221,6 +239,25 @@ mod tests {
             .patient
             .unwrap();
         assert_eq!((patient.checkin_count, patient.last_checkin_at), (2, Some(at(9))));
+    }
+
+    #[test]
+    fn another_event_of_the_same_content_makes_another_history() {
+        let events = [registered(1, 0), checked_in(2, 5), checked_in(3, 9)];
+        let mut other = events.clone();
+        other[1].hash = EventHash::of(b"another");
+        let (one, mut two) = (fold(&events), fold(&other));
+        assert_ne!(one.history, two.history);
+        two.history = one.history;
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn what_was_not_kept_of_a_history_stays_unknown() {
+        let mut state = fold(&[registered(1, 0)]);
+        state.history = None;
+        state.apply(&checked_in(2, 5)).unwrap();
+        assert_eq!((state.history, state.applied), (None, StreamVersion::new(2)));
     }
 
     #[test]

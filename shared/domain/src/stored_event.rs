@@ -71,6 +71,8 @@ pub struct RecordedEvent {
     pub recorded_at: Timestamp,
     /// The occasion that it belongs to. No rule depends on it; logs name it.
     pub correlation_id: CorrelationId,
+    /// Which of all possible histories it ends, as the event table has it.
+    pub hash: EventHash,
     /// What happened.
     pub event: Event,
 }
@@ -86,6 +88,8 @@ pub struct StoredEntry {
     pub event: Result<StoredEvent, Undecodable>,
     /// An attribute by which an index finds the event, if it is not what the event gives. The hash covers none of them.
     pub misfiled: Option<&'static str>,
+    /// An attribute that no event has, if there is one. The hash does not cover it either.
+    pub foreign: Option<String>,
 }
 
 /// One place in a stream: its version can always be read, its event perhaps not.
@@ -215,6 +219,7 @@ impl StoredEvent {
             occurred_at: self.occurred_at,
             recorded_at: self.recorded_at,
             correlation_id: self.correlation_id,
+            hash: self.hash,
             event,
         })
     }

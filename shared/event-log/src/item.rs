@@ -16,6 +16,23 @@ pub const VERSION: &str = "version";
 pub const SHARD: &str = "shard";
 /// Sort key of [`BY_RECORDED_AT`].
 pub const RECORDED_KEY: &str = "recorded_key";
+/// Every attribute of an event.
+const ATTRIBUTES: [&str; 14] = [
+    PATIENT_ID,
+    VERSION,
+    "event_id",
+    "event_type",
+    "schema_version",
+    "occurred_at",
+    "recorded_at",
+    "correlation_id",
+    "causation_id",
+    "data",
+    "previous_hash",
+    "hash",
+    SHARD,
+    RECORDED_KEY,
+];
 /// The index over all streams, in order of recording. It holds keys only.
 pub const BY_RECORDED_AT: &str = "by_recorded_at";
 
@@ -67,8 +84,13 @@ pub fn recorded_key(recorded_at: Timestamp, patient: &PatientId, version: Stream
 /// this system's own is like.
 #[must_use]
 pub fn stored_entry(item: Item) -> Option<StoredEntry> {
+    let foreign = item
+        .keys()
+        .find(|name| !ATTRIBUTES.contains(&name.as_str()))
+        .cloned();
     let [shard, recorded] = [SHARD, RECORDED_KEY].map(|attribute| text(&item, attribute));
     let mut entry = entry(item)?;
+    entry.foreign = foreign;
     let expected = EventShard::of(&entry.patient_id).to_string();
     if shard.as_ref() != Some(&expected) {
         entry.misfiled = Some(SHARD);
@@ -94,6 +116,7 @@ fn entry(item: Item) -> Option<StoredEntry> {
         version,
         event,
         misfiled: None,
+        foreign: None,
     })
 }
 

@@ -294,6 +294,7 @@ mod tests {
     fn state(applied: u64) -> PatientState {
         PatientState {
             applied: StreamVersion::new(applied),
+            history: None,
             patient: Some(Patient {
                 name: "Ada".parse().unwrap(),
                 registered_at: Timestamp::EARLIEST,

@@ -11,8 +11,8 @@
 //! | `g1#patient#p-001` | `checkin#2026-11-24T09:30:00.000Z#000000000002` | [`RowItem`] |
 
 use domain::{
-    CheckinId, CheckinRow, Generation, ListingShard, Patient, PatientId, PatientName, PatientState,
-    Quarantine, StreamVersion, Timestamp,
+    CheckinId, CheckinRow, Generation, HistoryDigest, ListingShard, Patient, PatientId, PatientName,
+    PatientState, Quarantine, StreamVersion, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +131,9 @@ pub struct SummaryItem {
     pub recent_key: String,
     /// The highest version folded in.
     pub applied: StreamVersion,
+    /// Of which events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryDigest>,
     /// Present once the registration was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<PatientName>,
@@ -222,6 +225,7 @@ impl SummaryItem {
             patient_id: patient.clone(),
             recent_key: recent_key(last_checkin_at, patient),
             applied: state.applied,
+            history: state.history,
             name: known.map(|known| known.name.clone()),
             registered_at: known.map(|known| known.registered_at),
             checkin_count: known.map_or(0, |known| known.checkin_count),
@@ -244,6 +248,7 @@ impl SummaryItem {
             });
         PatientState {
             applied: self.applied,
+            history: self.history,
             patient,
             quarantine: self.quarantine,
         }

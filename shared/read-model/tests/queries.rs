@@ -173,6 +173,7 @@ fn state(minutes: &[i64]) -> PatientState {
     let checkin_count = minutes.len() as u64;
     PatientState {
         applied: version(1 + checkin_count),
+        history: None,
         patient: Some(Patient {
             name: "Ada".parse().unwrap(),
             registered_at: at(-1),

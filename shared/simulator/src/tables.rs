@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use domain::{CheckinRow, Generation, PatientState, StoredEntry, StoredEvent, StreamVersion, Timestamp};
+use domain::{
+    CheckinRow, Generation, HistoryDigest, PatientState, StoredEntry, StoredEvent, StreamVersion, Timestamp,
+};
 use event_log::item;
 use event_store::TailEntry;
 use projection::QuarantineNotice;
@@ -57,6 +59,7 @@ impl Stream {
             version: row.event.version,
             event: Ok(row.event.clone()),
             misfiled: None,
+            foreign: None,
         };
         match row.spoilt.map(poison_of) {
             None => sound(),
@@ -506,11 +509,34 @@ impl Tables {
                 ),
             ));
         }
+        self.check_history(generation, patient, state)?;
         if !rows_come_later && self.build(generation).is_some_and(|build| !build.pruned) {
             self.check_view(generation, patient)?;
         }
         self.check_mark(generation, patient, state)?;
         Ok(Written::Done)
+    }
+
+    /// Whether a state knows which events it was folded from.
+    fn check_history(
+        &self,
+        generation: Generation,
+        patient: usize,
+        state: &PatientState,
+    ) -> Result<(), Violation> {
+        let Some(stream) = self.streams.get(patient) else {
+            return Ok(());
+        };
+        let applied = usize::try_from(state.applied.get()).unwrap_or(usize::MAX);
+        let events = stream.rows.iter().take(applied);
+        let expected = events.fold(HistoryDigest::EMPTY, |history, row| history.with(row.event.hash));
+        if state.history == Some(expected) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "I2",
+            format!("the summary of p-{patient} in {generation} was folded from other events than there are"),
+        ))
     }
 
     /// Whether what readers can see of a patient is the fold of its events up to the applied version.

@@ -170,7 +170,8 @@ fn promotion_refused(error: &PromotionError) -> bool {
         PromotionError::Promote(_)
         | PromotionError::WouldLoseData { .. }
         | PromotionError::Unsound { .. } => true,
-        PromotionError::ReadModel(_)
+        PromotionError::Log(_)
+        | PromotionError::ReadModel(_)
         | PromotionError::Store(_)
         | PromotionError::CatchUp(_)
         | PromotionError::NotComparedAgain { .. } => false,

@@ -132,6 +132,7 @@ impl Api {
         let applied = StreamVersion::new(1 + minutes.len() as u64);
         let state = PatientState {
             applied,
+            history: None,
             patient: Some(Patient {
                 name: format!("{CANARY} {patient}").parse().unwrap(),
                 registered_at: at(-1),

@@ -189,7 +189,7 @@ async fn dry_run_that_would_show_less_does_not_advise_to_promote_as_it_is() {
     check(
         &dry,
         0,
-        "`replay promote` will refuse it: it shows less than now of 1 (p-3)",
+        "`replay promote` will refuse it: it shows less than now, or other events, of 1 (p-3)",
         "",
     );
     check(&dry, 0, "`replay promote --accept-broken-chain p-3`", "");

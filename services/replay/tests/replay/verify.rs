@@ -114,6 +114,16 @@ async fn event_that_was_edited_along_with_its_hash_is_found_at_the_next() {
 }
 
 #[tokio::test]
+async fn attribute_that_no_event_has_is_named() {
+    let world = delivered().await;
+    world
+        .edit("p-3", 9, "note", AttributeValue::S("hello".to_owned()))
+        .await;
+    let found = findings(&world).await;
+    assert_eq!(found, ["p-3: event 9 has an attribute that no event has: note"]);
+}
+
+#[tokio::test]
 async fn removed_event_is_missed() {
     let world = delivered().await;
     world.remove("p-3", 30).await;
@@ -129,7 +139,8 @@ async fn last_event_that_was_removed_is_missed_by_the_read_model() {
     assert_eq!(
         findings(&world).await,
         [
-            "p-4: the read model at version 2 is not what the events say: version, checkinCount, lastCheckinAt, checkins[2]"
+            "p-4: event 2 was applied, and is missing",
+            "p-4: the read model at version 2 is not what the events say: version, history, checkinCount, lastCheckinAt, checkins[2]"
         ]
     );
 }
