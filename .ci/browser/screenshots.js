@@ -11,12 +11,11 @@ const folder = process.argv[2];
 
 try {
   const system = await System.start("--every", "2s");
-  await system.poison("p-007");
   await new Promise((resolve) => setTimeout(resolve, MINUTES * 60_000));
   const { patients } = await (await fetch(new URL("patients?limit=100", system.url))).json();
   const often = patients.toSorted((one, other) => other.checkinCount - one.checkinCount)[0].id;
 
-  const shoot = async (name, options, address = "", prepare = async () => {}) => {
+  const shoot = async (name, options, address = "") => {
     const page = await visit(`${system.url}${address}`, { deviceScaleFactor: 1.5, ...options });
     if (address) await page.locator(".entries li").first().waitFor();
     else {
@@ -25,26 +24,13 @@ try {
       await page.locator(".flow").waitFor({ state: "attached" });
       await until("something has happened", async () => (await page.locator(".flow.runs").count()) > 0);
     }
-    await prepare(page);
     await page.screenshot({ path: join(folder, `${name}.png`) });
     await page.context().close();
   };
 
-  const desktop = { viewport: { width: 1280, height: 860 } };
-  const phone = { viewport: { width: 390, height: 780 }, deviceScaleFactor: 2 };
-  await shoot("list-light", desktop);
-  await shoot("list-dark", { ...desktop, colorScheme: "dark" });
+  await shoot("list", { viewport: { width: 1280, height: 860 } });
   await shoot("patient", { viewport: { width: 1040, height: 860 } }, `#patient/${often}`);
-  await shoot("quarantined", { viewport: { width: 1040, height: 620 } }, "", async (page) => {
-    await page.fill("#search", "p-007");
-    await rows(page).locator("a").click();
-    await page.getByText(/the next event of this patient/).waitFor();
-  });
-  await shoot("phone", phone);
-  await shoot("phone-dark", { ...phone, colorScheme: "dark" }, `#patient/${often}`);
-  const pipeline = await visit(system.url, { deviceScaleFactor: 1.5, viewport: { width: 1000, height: 900 } });
-  await until("something has happened", async () => (await pipeline.locator(".flow.runs").count()) > 0);
-  await pipeline.locator(".pipeline").screenshot({ path: join(folder, "pipeline.png") });
+  await shoot("phone", { viewport: { width: 390, height: 780 }, deviceScaleFactor: 2 });
 } finally {
   await endAll();
 }

@@ -2,11 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { gzipSync } from "node:zlib";
 
-import { System, closed, endAll, fits, ids, numbered, roster, rows, until, violations, visit } from "./system.js";
+import { System, closed, collisions, endAll, fits, ids, numbered, roster, rows, until, violations, visit } from "./system.js";
 
-/** Kilobytes of all that the first load takes, compressed. */
+/** Kilobytes of all that the first load takes, as it is sent. */
 const FIRST_LOAD = 60;
 
 const MARKUP = '<img src=x onerror="document.title=1">';
@@ -47,7 +46,9 @@ test("everybody is listed from the first moment, as not checked in yet", async (
 test("the first load is small, and is complete once the data are there", async () => {
   const bodies = [];
   const page = await visit("about:blank");
-  page.on("response", (response) => bodies.push(response.body().then((body) => [response.url(), response.headers(), body])));
+  page.on("requestfinished", (request) =>
+    bodies.push(Promise.all([request.url(), request.sizes(), request.response().then((response) => response.allHeaders())])),
+  );
   await page.goto(system.url);
   await rows(page).first().waitFor();
   const data = page.asked.filter((url) => url.includes("/patients?"));
@@ -55,11 +56,12 @@ test("the first load is small, and is complete once the data are there", async (
   await page.fill("#search", "ada");
   await until("it was found", async () => (await rows(page).count()) === 1);
   const loaded = await Promise.all(bodies);
-  const sizes = loaded.map(([url, , body]) => [new URL(url).pathname, gzipSync(body).length]);
+  const sizes = loaded.map(([url, { responseBodySize, responseHeadersSize }]) => [new URL(url).pathname, responseBodySize + responseHeadersSize]);
   const total = sizes.reduce((sum, [, size]) => sum + size, 0);
-  console.log(`first load, gzip: ${total} bytes in ${sizes.length} files`);
+  console.log(`first load: ${total} bytes in ${sizes.length} files`);
+  assert.ok(sizes.length > 12 && sizes.every(([, size]) => size > 0), JSON.stringify(sizes));
   assert.ok(total < FIRST_LOAD * 1024, JSON.stringify(sizes));
-  for (const [url, headers] of loaded.filter(([url]) => url.includes("/assets/"))) {
+  for (const [url, , headers] of loaded.filter(([url]) => url.includes("/assets/"))) {
     assert.match(headers["cache-control"], /immutable/, url);
   }
   await page.context().close();
@@ -127,6 +129,107 @@ test("more are loaded when they are asked for, in either order, each once", asyn
   await closed(page);
 });
 
+test("in order of names all are loaded, and sorted as people would", async () => {
+  const page = await listed(crowd.url);
+  await page.getByText("By name", { exact: true }).click();
+  await until("all are there", async () => /Patients\s+253\s/.test(await page.locator("#figures").innerText()));
+  assert.deepEqual((await ids(page)).slice(0, 3), ["x-1", "x-2", "n-0001"], "<, Maximiliana, Number 0001");
+  assert.equal(await page.locator("#further").isVisible(), false);
+  for (const count of [200, 253]) {
+    await page.click("#more");
+    await until(`${count} are shown`, async () => (await rows(page).count()) === count);
+  }
+  assert.equal((await ids(page)).at(-1), "q-1");
+  await closed(page);
+});
+
+/** Answers in place of the API: so many patients, none of whom has checked in. */
+function everybody(total) {
+  const patients = numbered(total).map((patient) => ({ ...patient, checkinCount: 0, lastCheckinAt: null, version: 1, quarantinedSince: null, staleSince: null }));
+  return (page) =>
+    page.route("**/patients?*", (route) => {
+      const query = new URL(route.request().url()).searchParams;
+      const begin = Number(query.get("cursor") ?? 0);
+      const end = begin + Number(query.get("limit"));
+      return route.fulfill({ json: { patients: patients.slice(begin, end), nextCursor: end < total ? String(end) : null } });
+    });
+}
+
+test("a search and an order of names stop after a while, say so where one looks, and go on when told", async () => {
+  const page = await visit(system.url, { prepare: everybody(2_150) });
+  await rows(page).first().waitFor();
+  const further = page.locator("#further");
+  await page.fill("#search", "number 2149");
+  await until("it stops", async () => (await found(page)) === "0 found, of the 2,000 patients searched so far");
+  assert.match(await page.locator("#nobody").innerText(), /Not all patients were searched/);
+  const [field, button] = await Promise.all([page.locator("#search").boundingBox(), further.boundingBox()]);
+  assert.ok(button.y - (field.y + field.height) < 40, "beside the field");
+  assert.equal(await further.innerText(), "Search further");
+  await further.click();
+  await until("all were searched", async () => (await found(page)) === "1 found, of 2,150 patients");
+  assert.equal(await further.isVisible(), false);
+  await closed(page);
+
+  const other = await visit(`${system.url}#order=name`, { prepare: everybody(2_150) });
+  await until("it stops", async () => (await found(other)) === "By name among the 2,000 patients loaded so far");
+  await other.getByRole("button", { name: "Load further" }).click();
+  await until("all are there", async () => /Patients\s+2,150\s/.test(await other.locator("#figures").innerText()));
+  await until("nothing is said", async () => (await found(other)) === "");
+  await closed(other);
+});
+
+test("the order and the search are still there after a reload, and a name is in no address", async () => {
+  const page = await listed(system.url);
+  await page.check("#order-id", { force: true });
+  await page.fill("#search", "p-00");
+  await until("they are found", async () => (await rows(page).count()) === 9);
+  assert.equal(page.url(), `${system.url}#order=id`);
+  const isAsBefore = async () => {
+    await until("they are found", async () => (await rows(page).count()) === 9);
+    assert.equal(await page.inputValue("#search"), "p-00");
+    assert.ok(await page.locator("#order-id").isChecked());
+  };
+  await page.reload();
+  await isAsBefore();
+  await rows(page).first().locator("a").click();
+  await page.getByRole("heading", { level: 1, name: "Ada Example" }).waitFor();
+  await page.reload();
+  await page.getByRole("heading", { level: 1, name: "Ada Example" }).waitFor();
+  await page.goBack();
+  await isAsBefore();
+  await rows(page).first().locator("a").click();
+  await page.getByRole("link", { name: "All patients" }).click();
+  await isAsBefore();
+  assert.equal(page.url(), `${system.url}#order=id`);
+  await closed(page);
+});
+
+test("a row leads to its patient, and what is in it can be selected", async () => {
+  const page = await listed(system.url);
+  const row = rows(page).first();
+  const id = await row.locator(".id").boundingBox();
+  await page.mouse.move(id.x + 1, id.y + id.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(id.x + id.width - 1, id.y + id.height / 2, { steps: 5 });
+  await page.mouse.up();
+  assert.equal(await page.evaluate(() => String(getSelection())), "p-001");
+  assert.ok(await page.locator("#list").isVisible(), "selecting is not choosing");
+  await row.locator(".count").click();
+  await page.getByRole("heading", { level: 1, name: "Ada Example" }).waitFor();
+  await closed(page);
+});
+
+test("the footer leads to what is shown, as JSON", async () => {
+  const page = await listed(system.url);
+  const target = () => page.getByRole("link", { name: "As JSON" }).evaluate((link) => link.href);
+  assert.equal(await target(), `${system.url}patients`);
+  await rows(page).first().locator("a").click();
+  await page.getByRole("heading", { level: 1, name: "Ada Example" }).waitFor();
+  assert.equal(await target(), `${system.url}patients/p-001`);
+  assert.equal((await (await fetch(await target())).json()).name, "Ada Example");
+  await closed(page);
+});
+
 test("a search looks through those that were not loaded yet, and says so", async () => {
   const page = await listed(crowd.url);
   await page.fill("#search", "number 0001");
@@ -178,14 +281,17 @@ test("it can be used by keyboard alone", async () => {
   await page.keyboard.type("p-00");
   await until("they are found", async () => (await rows(page).count()) === 9);
   await reached("order-recent");
-  await press("ArrowRight");
+  await press("ArrowRight", "ArrowRight");
   assert.ok(await page.locator("#order-id").isChecked());
   await reached("Björn Exempel");
-  const outline = await page.evaluate(() => getComputedStyle(document.activeElement, "::after").outlineStyle);
-  assert.equal(outline, "solid", "one sees where one is");
+  const outline = (of) => of.evaluate((element) => getComputedStyle(element).outlineStyle);
+  assert.equal(await outline(rows(page).nth(1)), "solid", "one sees where one is");
   await press("Enter");
   await page.getByRole("heading", { level: 1, name: "Björn Exempel" }).waitFor();
   await until("the heading has the focus", async () => (await focused()) === "Björn Exempel");
+  const heading = page.locator("#patient-title");
+  assert.equal(await outline(heading), "solid");
+  assert.equal(await heading.evaluate((element) => getComputedStyle(element).textDecorationLine), "none", "it is no link");
   await page.goBack();
   await until("the link has the focus again", async () => (await focused()) === "Björn Exempel");
   assert.equal(await page.locator("#list").isVisible(), true);
@@ -215,9 +321,11 @@ for (const width of [320, 390, 760, 1000]) {
     await page.locator("#pipeline summary").waitFor();
     await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
     assert.ok(await fits(page), "the list");
+    assert.deepEqual(await collisions(page), []);
     await rows(page).locator("a").click();
     await page.getByRole("heading", { level: 1, name: LONG }).waitFor();
     assert.ok(await fits(page), "the patient");
+    assert.deepEqual(await collisions(page), []);
     await closed(page);
   });
 }

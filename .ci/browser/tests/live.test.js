@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { System, closed, endAll, fits, ids, roster, rows, stateOf, until, violations, visit } from "./system.js";
+import { System, closed, collisions, endAll, fits, ids, roster, rows, stateOf, until, violations, visit } from "./system.js";
 
 const ADA = { id: "a-1", name: "Ada Example" };
 const BOB = { id: "b-1", name: "Bob Beispiel" };
@@ -22,7 +22,13 @@ test("check-ins appear in the list while one looks", async () => {
   await rows(page).first().waitFor();
   const before = await count(page);
   await until("it goes up", async () => (await count(page)) > before + 2);
-  assert.match(await rows(page).first().innerText(), /just now/);
+  const [ago, exactly] = (await rows(page).first().locator(".last").innerText()).split("\n");
+  assert.equal(ago, "just now");
+  // The browser is in Berlin, the newest check-in not older than the one that it shows.
+  const { lastCheckinAt } = await live.until(`patients/${ADA.id}`, () => true);
+  const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: "Europe/Berlin" });
+  const since = new Date(lastCheckinAt) - new Date(await rows(page).locator("time").getAttribute("datetime"));
+  assert.equal(exactly, clock.format(new Date(lastCheckinAt) - since));
   const time = rows(page).locator("time");
   assert.match(await time.getAttribute("datetime"), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
   assert.match(await time.getAttribute("title"), /^\w+day,? \d+ \w+ \d{4} at \d\d:\d\d:\d\d C?E/);
@@ -41,19 +47,88 @@ test("a patient's timeline and chart grow while one looks", async () => {
   await until("another is there", async () => (await entries.count()) > before);
   await until("and a later version", async () => (await version()) > asOf);
   assert.match(await page.locator(".day h3").first().innerText(), /^(Today|Yesterday)\s+\d+ check-ins?$/);
-  const chart = page.getByRole("img", { name: /check-ins? in the last 24 minutes/ });
-  assert.ok((await chart.locator("rect.bar").count()) >= 1);
-  // The same as a table, for whoever can't see the bars.
-  await page.getByText("As a table").click();
-  const [said, inTable] = await page.evaluate(() => [
-    parseInt(document.querySelector("figcaption").textContent, 10),
-    [...document.querySelectorAll("figure tbody td")].reduce((sum, cell) => sum + Number(cell.textContent), 0),
-  ]);
-  assert.ok(said > 0);
-  assert.equal(inTable, said);
+  await page.getByRole("img", { name: /check-ins?.* in a minute|check-ins? in the last 24 minutes/ }).locator("rect.bar").first().waitFor();
   await page.getByRole("link", { name: "All patients" }).click();
   await until("the list is back", () => page.locator("#list").isVisible());
   assert.equal(await page.title(), "Patient check-ins");
+  await closed(page);
+});
+
+test("the picture says how many check-ins there were, neither more nor less, whatever is loaded", async () => {
+  // 216 check-ins of the last half an hour, some of them far apart, as the API would tell them.
+  const now = Date.parse("2026-11-24T12:00:20Z");
+  const times = Array.from({ length: 216 }, (_, index) => now - 1_000 - Math.floor(index ** 1.4) * 970);
+  const all = times.map((time, index) => ({ id: `c-${index}`, occurredAt: new Date(time).toISOString(), version: 217 - index }));
+  const patient = { ...ADA, checkinCount: 216, lastCheckinAt: all[0].occurredAt, version: 217, quarantinedSince: null, staleSince: null };
+  const page = await visit(`${live.url}#patient/${ADA.id}`, {
+    prepare: async (page) => {
+      await page.clock.setFixedTime(now);
+      await page.route(`**/patients/${ADA.id}`, (route) => route.fulfill({ json: patient }));
+      await page.route(`**/patients/${ADA.id}/checkins?*`, (route) => {
+        const begin = Number(new URL(route.request().url()).searchParams.get("cursor") ?? 0);
+        const checkins = all.slice(begin, begin + 100);
+        return route.fulfill({ json: { patientId: ADA.id, checkins, nextCursor: begin + 100 < 216 ? String(begin + 100) : null } });
+      });
+    },
+  });
+  await page.getByText("As a table").click();
+  const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { timeZone: "Europe/Berlin" });
+  // Every row of the table, and every bar, with the number that is true of that time.
+  const check = async (loaded) => {
+    const told = await page.locator("figure tbody tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    const bars = await page.locator("rect.bar title").allTextContents();
+    assert.deepEqual(bars.toReversed(), told.map(([time, count]) => `${time}: ${count} check-in${count === "1" ? "" : "s"}`));
+    const inFull = (text) => (text.length === 5 ? `${text}:00` : text);
+    for (const [time, count] of told) {
+      const [, from, to] = time.match(/^24 Nov, ([\d:]+) to ([\d:]+)$/);
+      const known = times.filter((at) => clock(at) >= inFull(from) && clock(at) < inFull(to));
+      assert.equal(Number(count), known.length, time);
+    }
+    assert.equal(told.reduce((sum, [, count]) => sum + Number(count), 0), loaded);
+  };
+  const caption = page.locator("figcaption");
+  await until("the latest are told as such", async () =>
+    (await caption.innerText()).startsWith(`The latest 100 of 216 check-ins, since ${clock(times[99])}, at most`));
+  assert.match(await page.locator(".day h3").innerText(), /^Today\s+the latest 100 check-ins$/);
+  // Nothing is drawn of the time before.
+  const labels = await page.locator(".chart > text").allTextContents();
+  assert.equal(labels[0], clock(times[99]).slice(0, 5));
+  await check(100);
+  const more = page.getByRole("button", { name: "Show earlier check-ins" });
+  await more.click();
+  await until("more are told", async () => (await caption.innerText()).startsWith(`The latest 200 of 216 check-ins, since ${clock(times[199])}`));
+  await check(200);
+  await more.click();
+  await until("all are told", async () => (await caption.innerText()).startsWith("216 check-ins in the last 2 hours"));
+  assert.match(await page.locator(".day h3").innerText(), /^Today\s+216 check-ins$/);
+  await check(216);
+  await closed(page);
+});
+
+test("what the picture tells of a patient who checks in all the time is what the API tells", async () => {
+  await live.until("patients/a-1", (patient) => patient.checkinCount > 120);
+  const page = await visit(`${live.url}#patient/${ADA.id}`);
+  await page.locator(".entries li").first().waitFor();
+  const seen = await page.evaluate(() => ({
+    caption: document.querySelector("figcaption").textContent,
+    version: Number(document.querySelector(".facts").textContent.match(/version ([\d,]+)/)[1].replaceAll(",", "")),
+    counts: [...document.querySelectorAll("rect.bar title")].map((title) => Number(title.textContent.match(/: (\d+) check-in/)[1])),
+    entries: document.querySelectorAll(".entries li").length,
+  }));
+  const [, latest, total, since] = seen.caption.match(/^The latest (\d+) of ([\d,]+) check-ins, since ([\d:]+)/);
+  assert.equal(Number(total.replaceAll(",", "")), seen.version - 1, "all but the registration");
+  assert.equal(Number(latest), seen.entries);
+  assert.equal(seen.counts.reduce((sum, count) => sum + count), Number(latest));
+  const oldest = seen.version - Number(latest) + 1;
+  let answer = { nextCursor: "" };
+  const known = [];
+  while (answer.nextCursor !== null && !known.some(({ version }) => version <= oldest)) {
+    const cursor = answer.nextCursor && `&cursor=${answer.nextCursor}`;
+    answer = await (await fetch(new URL(`patients/a-1/checkins?limit=100${cursor}`, live.url))).json();
+    known.push(...answer.checkins);
+  }
+  const { occurredAt } = known.find(({ version }) => version === oldest);
+  assert.equal(since, new Date(occurredAt).toLocaleTimeString("en-GB", { timeZone: "Europe/Berlin" }));
   await closed(page);
 });
 
@@ -62,7 +137,6 @@ test("earlier check-ins are loaded when they are asked for, each once", async ()
   const page = await visit(`${live.url}#patient/${ADA.id}`);
   const entries = page.locator(".entries li");
   await entries.first().waitFor();
-  assert.match(await page.locator("figcaption").innerText(), /Earlier ones are not in the picture/);
   await page.getByRole("button", { name: "Show earlier check-ins" }).click();
   await until("the first one is there", async () => /version 2$/.test(await entries.last().innerText()));
   const versions = await entries.locator(".version").allInnerTexts();
@@ -79,21 +153,117 @@ test("whoever checks in moves to the front, but not away from under the pointer"
   await until("both have checked in", async () => (await page.locator("#patients .last time").count()) === 2);
   const first = async () => (await ids(page))[0];
   for (const who of [ADA, BOB]) await until(`${who.name} is at the front`, async () => (await first()) === who.id);
-  await rows(page).first().hover();
+  const { x, y } = await rows(page).first().boundingBox();
+  let moves = 0;
+  /** A little, within the row. */
+  const move = () => page.mouse.move(x + 20 + (moves += 1) % 2, y + 10);
+  await move();
   const held = await first();
   await until("the other one is more recent", async () => {
+    await move();
     const times = await page.locator("#patients .last time").evaluateAll((all) => all.map((time) => time.dateTime));
     return times[0] < times[1];
   });
   assert.equal(await first(), held);
-  assert.match(await page.locator("#extent").textContent(), /stays as it is while you point/);
+  assert.ok(await page.getByText("order held while you point here").isVisible());
   await page.mouse.move(5, 5);
-  await until("the order is right again", async () => {
+  const isRight = async () => {
     const times = await page.locator("#patients .last time").evaluateAll((all) => all.map((time) => time.dateTime));
     return times[0] >= times[1];
+  };
+  await until("the order is right again", isRight);
+  assert.equal(await page.locator("#held").isVisible(), false);
+
+  // A pointer that was left there is not pointing.
+  await until("the order is held", async () => {
+    await move();
+    return page.locator("#held").isVisible();
   });
+  const order = (await ids(page)).join();
+  await until("another order is right", async () => (await ids(page)).join() !== order);
+  assert.equal(await page.locator("#held").isVisible(), false);
+  assert.ok(await page.locator("tbody:hover").count(), "the pointer is still there");
   await closed(page);
   await system.end("SIGTERM");
+});
+
+test("answers that take long are shown all the same, and change what is called live only when they stay out", async () => {
+  const given = [];
+  let held = false;
+  const page = await visit(live.url, {
+    prepare: (page) =>
+      page.route("**/patients?*", async (route) => {
+        await new Promise((resolve) => setTimeout(resolve, 1_500));
+        if (held) return new Promise((resolve) => given.push(() => resolve(route.continue())));
+        return route.continue();
+      }),
+  });
+  const failed = [];
+  page.on("requestfailed", (request) => failed.push(request.url()));
+  await rows(page).first().waitFor();
+  for (let times = 0; times < 3; times += 1) {
+    const before = await count(page);
+    await until("it goes up", async () => (await count(page)) > before);
+    assert.equal(await stateOf(page), "Live");
+  }
+  assert.deepEqual(failed, [], "nothing is given up for something newer");
+  held = true;
+  await until("it is not called live any more", async () => /^Last updated \d+ s ago$/.test(await stateOf(page)));
+  held = false;
+  given.forEach((give) => give());
+  await until("it is live again", async () => (await stateOf(page)) === "Live");
+  await closed(page);
+});
+
+test("however often somebody checks in, it asks every few seconds", async () => {
+  const page = await visit(live.url);
+  await rows(page).first().waitFor();
+  const asked = () => page.asked.filter((url) => url.includes("/patients?")).length;
+  const before = asked();
+  // What is to be shown is that no more happens.
+  await new Promise((resolve) => setTimeout(resolve, 10_000));
+  const during = asked() - before;
+  assert.ok(during >= 2 && during <= 4, `${during} times in 10 s`);
+  await closed(page);
+});
+
+test("a pipeline in which nothing happens costs 304s, and the station tells only of what there is", async () => {
+  const system = await System.start("--every", "24h");
+  const page = await visit(system.url);
+  const api = page.locator(".flow li").last();
+  await until("the answers are counted", async () => /API\s+\d+\s+answers to this page/.test(await api.innerText()));
+  assert.doesNotMatch(await api.innerText(), /304/);
+  const pipeline = () => page.statuses.filter(([, url]) => url.endsWith("/pipeline")).map(([status]) => status);
+  await until("it was asked some times", () => pipeline().length >= 4);
+  assert.ok(pipeline().includes(304), pipeline().join());
+  await until("and so do the patients", async () => /\d+ unchanged \(304\)/.test(await api.innerText()));
+  await closed(page);
+  await system.end("SIGTERM");
+});
+
+test("no text runs into another, at any width", async () => {
+  const page = await visit(live.url);
+  await page.locator(".flow").waitFor();
+  await until("there are numbers", async () => /Read model\s+[\d,]+/.test(await page.locator(".flow").innerText()));
+  for (const width of [320, 390, 640, 700, 768, 780, 800, 900, 960, 1024, 1100, 1119, 1120, 1280, 1600]) {
+    await page.setViewportSize({ width, height: 900 });
+    await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+    assert.deepEqual(await collisions(page), [], `${width} pixels`);
+    assert.ok(await fits(page), `${width} pixels`);
+  }
+  await closed(page);
+});
+
+test("the patient is as wide as what is above", async () => {
+  const page = await visit(`${live.url}#patient/${ADA.id}`);
+  await page.locator(".entries li").first().waitFor();
+  for (const width of [390, 780, 1200, 1600]) {
+    await page.setViewportSize({ width, height: 900 });
+    const [header, card] = await page.evaluate(() => [".state", ".timeline"].map((of) => document.querySelector(of).getBoundingClientRect().right));
+    assert.ok(Math.abs(header - card) < 1, `${width} pixels: ${header}, ${card}`);
+    assert.deepEqual(await collisions(page), [], `${width} pixels`);
+  }
+  await closed(page);
 });
 
 test("the pipeline shows what happens between an event and its view", async () => {

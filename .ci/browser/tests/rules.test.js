@@ -6,7 +6,7 @@ import { test } from "node:test";
 process.env.TZ = "Europe/Berlin";
 
 const from = (module) => import(`../../../services/backend/page/${module}.js`);
-const { ago, dayName, daysBetween, span, counted } = await from("time");
+const { ago, dayName, daysBetween, moment, span, counted } = await from("time");
 const { barsOf, scaleTo } = await from("chart");
 const { matches, plain } = await from("patients");
 const { pause } = await from("refresh");
@@ -43,7 +43,17 @@ test("days are those of the reader, and one with a clock change is one", () => {
   assert.match(dayName(at("2026-11-20T12:00:00Z"), at("2026-11-24T12:00:00Z")), /^Friday,? 20 November 2026$/);
 });
 
+test("an exact time has as much of a date as it needs", () => {
+  const now = at("2026-11-24T12:00:00Z");
+  const check = (then, expected) => assert.equal(moment(at(then), now), expected);
+  check("2026-11-24T07:33:58Z", "08:33:58");
+  check("2026-11-23T23:00:00Z", "00:00:00");
+  check("2026-11-23T22:59:59Z", "23 Nov, 23:59:59");
+  check("2025-12-24T12:00:00Z", "24 Dec 2025, 13:00:00");
+});
+
 test("lengths and numbers have their unit", () => {
+  assert.equal(span(15_000), "15 seconds");
   assert.equal(span(24 * 60_000), "24 minutes");
   assert.equal(span(24 * 3_600_000), "24 hours");
   assert.equal(span(7 * 86_400_000), "7 days");
@@ -59,9 +69,9 @@ test("every check-in is in one bar, and the bars reach back to the oldest", () =
     const bars = barsOf(times, now);
     assert.equal(bars.size, size);
     assert.equal(bars.cut, cut);
-    const inside = times.filter((time) => time >= bars.begin).length;
-    assert.equal(bars.counts.reduce((sum, count) => sum + count), inside);
-    assert.equal(bars.counts.length, 24);
+    const inside = times.filter((time) => time >= bars.bars[0].from).length;
+    assert.equal(bars.bars.reduce((sum, { count }) => sum + count, 0), inside);
+    assert.equal(bars.bars.length, 24);
     if (!cut) assert.equal(inside, times.length);
   };
   const [minute, hour, day] = [60_000, 3_600_000, 86_400_000];
@@ -74,6 +84,30 @@ test("every check-in is in one bar, and the bars reach back to the oldest", () =
   check([0, 22 * day], day);
   check([0, 300 * day], 28 * day);
   check([0, 5_000 * day], 28 * day, true);
+});
+
+test("bars of the latest check-ins say of their time what is true of all", () => {
+  const now = at("2026-11-24T12:34:56Z");
+  const check = (gap, loaded, size) => {
+    const all = Array.from({ length: 216 }, (_, index) => now - index * gap);
+    const known = all.slice(0, loaded);
+    const { bars, ...told } = barsOf(known, now, loaded < all.length);
+    assert.equal(told.size, size);
+    assert.equal(told.cut, false);
+    for (const { from, to, count } of bars) {
+      assert.equal(count, all.filter((time) => time >= from && time < to).length, new Date(from).toISOString());
+    }
+    assert.equal(bars[0].from, loaded < all.length ? known.at(-1) : bars[1].from - size);
+    assert.ok(bars.length <= 24 && bars.at(-1).to > now, `${bars.length} bars`);
+    assert.equal(bars.reduce((sum, { count }) => sum + count, 0), loaded);
+  };
+  check(6_000, 100, 60_000);
+  check(6_000, 216, 60_000);
+  check(300, 100, 5_000);
+  check(3_000, 100, 15_000);
+  check(60_000, 100, 5 * 60_000);
+  check(3_600_000, 100, 6 * 3_600_000);
+  check(86_400_000, 200, 28 * 86_400_000);
 });
 
 test("the scale halves evenly and is not below what it shows", () => {

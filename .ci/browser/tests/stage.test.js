@@ -54,6 +54,11 @@ test("a link to a patient shows that patient, and the back link leads to the lis
 test("a patient that there is not is told so", async () => {
   const page = await visit(`${front.url}#patient/nobody`);
   await page.getByText("There is no such patient").waitFor();
+  assert.equal(await page.getByRole("button", { name: "Try again" }).isVisible(), false);
+  const asked = page.asked.length;
+  // Longer than until the first attempts after a failure: what is to be shown is that nothing happens.
+  await new Promise((resolve) => setTimeout(resolve, 7_000));
+  assert.equal(page.asked.length, asked, "it stays so");
   assert.deepEqual(await violations(page), []);
   await page.getByRole("link", { name: "All patients" }).click();
   await rows(page).first().waitFor();

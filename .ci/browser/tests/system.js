@@ -179,6 +179,37 @@ export function fits(page) {
   return page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
 }
 
+/** Texts that run into one another, or out of where they belong, as the page is. */
+export function collisions(page) {
+  return page.evaluate(() => {
+    const found = [];
+    const texts = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const { data, parentElement } = walker.currentNode;
+      if (!data.trim() || !parentElement.checkVisibility() || parentElement.closest(".unseen, .skip")) continue;
+      const range = document.createRange();
+      range.selectNodeContents(walker.currentNode);
+      const card = parentElement.closest(".card")?.getBoundingClientRect();
+      for (const { left, right, top, bottom } of range.getClientRects()) {
+        texts.push({ data, left: left + 1, right: right - 1, top: top + 1, bottom: bottom - 1 });
+        if (card && (left < card.left || right > card.right)) found.push(`${data} is outside of its card`);
+      }
+    }
+    texts.forEach((one, index) => {
+      for (const other of texts.slice(index + 1)) {
+        const apart = one.right <= other.left || other.right <= one.left || one.bottom <= other.top || other.bottom <= one.top;
+        if (!apart && one.data !== other.data) found.push(`${one.data} runs into ${other.data}`);
+      }
+    });
+    for (const element of document.querySelectorAll("main *")) {
+      const isCut = getComputedStyle(element).overflowX !== "visible" && element.scrollWidth > element.clientWidth + 1;
+      if (isCut && element.checkVisibility() && !element.matches(".unseen, input")) found.push(`${element.textContent} is cut off`);
+    }
+    return found;
+  });
+}
+
 /** What axe finds wrong with the page as it is. */
 export async function violations(page) {
   await page.evaluate(axe.source);

@@ -15,6 +15,11 @@ export class Problem extends Error {
     this.detail = detail;
     this.retryAfterSeconds = retryAfterSeconds;
   }
+
+  /** Whether asking again leads nowhere: there is nothing. */
+  get isFinal() {
+    return this.status === 404;
+  }
 }
 
 export class Api {

@@ -12,11 +12,13 @@ const $ = (id) => document.getElementById(id);
 
 /** Time between two looks at the clock, in milliseconds. */
 const TICK = 5_000;
+/** What is not older is called live: a little more than the longest time between two refreshes. */
+const LIVE_FOR = 20_000;
 
 const api = new Api();
 const list = new ListView(new Patients(api), failed);
 let view = list;
-/** When the view was last found to be current, or brought up to date. */
+/** As of when the view is: when the last refresh that succeeded was begun. */
 let currentAt = null;
 /** Whether the last attempt to find out failed. */
 let hasFailed = false;
@@ -25,13 +27,13 @@ let pipeline = null;
 
 const refresh = new Refresh(
   (signal) => view.refresh(Date.now(), signal),
-  (error) => {
+  (error, begunAt) => {
     if (error) failed(error);
-    else succeeded();
+    else succeeded(begunAt);
   },
 );
 
-/** The view that the address names: `#patient/ID`, which never reaches a server; anything else is the list. */
+/** The view that the address names: `#patient/ID`, which never reaches a server; anything else is the list, in some order. */
 function patientInAddress() {
   const [, id] = location.hash.match(/^#patient\/(.+)$/) ?? [];
   try {
@@ -50,11 +52,15 @@ function show(isFirst) {
   $("list").hidden = view !== list;
   $("patient").hidden = view === list;
   document.title = view.title;
+  $("json").href = view.resource;
   currentAt = null;
   hasFailed = false;
   state("loading", "Loading");
   notice(null);
-  if (view === list) list.render(new Date());
+  if (view === list) {
+    list.restore();
+    list.render(new Date());
+  }
   if (!isFirst) {
     scrollTo({ top: view === list ? scrolledTo : 0, behavior: "instant" });
     const back = view === list && left !== list && list.linkTo(left.id);
@@ -63,8 +69,8 @@ function show(isFirst) {
   refresh.now();
 }
 
-function succeeded() {
-  currentAt = new Date();
+function succeeded(begunAt) {
+  currentAt = begunAt;
   hasFailed = false;
   const stale = view.staleSince;
   notice(stale && {
@@ -82,9 +88,8 @@ function failed(error) {
     console.error(error);
     error = new Problem(0, "This page made a mistake", "Loading it again may help.");
   }
-  const isGone = error.status === 404;
-  const then = isGone ? "" : currentAt ? " What you see is not updated meanwhile; this page tries again by itself." : " This page tries again by itself.";
-  notice({ kind: "red", title: error.title, text: `${error.detail}${then}`.trim(), retry: !isGone });
+  const then = error.isFinal ? "" : currentAt ? " What you see is not updated meanwhile; this page tries again by itself." : " This page tries again by itself.";
+  notice({ kind: "red", title: error.title, text: `${error.detail}${then}`.trim(), retry: !error.isFinal });
   view.element.classList.toggle("failed", currentAt === null);
   $("patients").setAttribute("aria-busy", "false");
   tick();
@@ -113,7 +118,7 @@ function state(name, text) {
 function tick() {
   const now = new Date();
   view.render(now);
-  if (hasFailed) state("failing", currentAt ? `Last updated ${ago(currentAt, now)}` : "No data");
+  if (hasFailed || (currentAt && now - currentAt > LIVE_FOR)) state("failing", currentAt ? `Last updated ${ago(currentAt, now)}` : "No data");
   else if (currentAt && view.staleSince) state("stale", "Behind");
   else if (currentAt) state("live", "Live");
 }
@@ -135,12 +140,12 @@ async function watchPipeline() {
     pipeline = null;
     return;
   }
-  new loaded.PipelineView($("pipeline"), api.pipeline, api, () => refresh.now());
+  new loaded.PipelineView($("pipeline"), api.pipeline, api, () => refresh.soon());
 }
 
 // `/v1` and `/v1/` are the same page: settle on one, or the first link would load it anew.
 const base = new URL(document.baseURI).pathname;
-if (location.pathname !== base) history.replaceState(null, "", base + location.search + location.hash);
+if (location.pathname !== base) history.replaceState(history.state, "", base + location.search + location.hash);
 
 $("retry").addEventListener("click", () => {
   state("loading", "Trying again");

@@ -1,13 +1,17 @@
 // The list of patients.
 
 import { element, place, setText } from "./dom.js";
-import { BY_ID, RECENT, SEARCHED_AT_FIRST, matches } from "./patients.js";
-import { ago, counted, daysBetween, exact } from "./time.js";
+import { BY_ID, BY_NAME, RECENT, SEARCHED_AT_FIRST, matches } from "./patients.js";
+import { ago, counted, daysBetween, exact, moment } from "./time.js";
 
 /** How many rows are added at a time. */
 const ROWS = 100;
 /** How long a search waits for the next letter before its result is said, in milliseconds. */
 const SAY_AFTER = 400;
+/** Whoever has not moved for so long is not pointing at anything any more, in milliseconds. */
+const RESTS_AFTER = 5_000;
+/** The orders to choose from; the first one is what the address need not name. */
+const ORDERS = [RECENT, BY_NAME, BY_ID];
 
 const $ = (id) => document.getElementById(id);
 
@@ -39,6 +43,10 @@ export class ListView {
   #say = null;
   /** The order of the rows while somebody is pointing at them. */
   #held = null;
+  /** When somebody last moved there, where the pointer was, and what is done once it rests. */
+  #movedAt = -Infinity;
+  #pointer = "";
+  #resting = null;
 
   /** `loadingFailed(error)` is told when further patients can't be loaded. */
   constructor(patients, loadingFailed) {
@@ -49,12 +57,25 @@ export class ListView {
       this.#parts.set(key, { body: element("tbody"), heading });
     }
     $("search").addEventListener("input", () => this.#asked());
-    for (const order of [RECENT, BY_ID]) $(`order-${order}`).addEventListener("change", () => this.#asked());
+    for (const order of ORDERS) $(`order-${order}`).addEventListener("change", () => this.#asked());
     $("more").addEventListener("click", () => this.#more());
+    $("further").addEventListener("click", () => this.#further());
     const table = $("patients");
     for (const event of ["pointerleave", "focusout"]) {
       table.addEventListener(event, () => setTimeout(() => this.#release()));
     }
+    for (const event of ["focusin", "keydown"]) table.addEventListener(event, () => this.#moved());
+    table.addEventListener("pointermove", ({ screenX, screenY }) => {
+      // It is told, too, of rows that move away under a pointer that rests.
+      const pointer = `${screenX} ${screenY}`;
+      if (pointer !== this.#pointer) this.#moved();
+      this.#pointer = pointer;
+    });
+    // The whole row leads to the patient, but its texts can be selected.
+    table.addEventListener("click", ({ target }) => {
+      const row = target.closest("tr[data-id]");
+      if (row && !target.closest("a") && getSelection().isCollapsed) this.linkTo(row.dataset.id).click();
+    });
   }
 
   get element() {
@@ -67,6 +88,11 @@ export class ListView {
 
   get title() {
     return "Patient check-ins";
+  }
+
+  /** The same as JSON, relative to the page. */
+  get resource() {
+    return "patients";
   }
 
   get staleSince() {
@@ -92,10 +118,31 @@ export class ListView {
   }
 
   get #order() {
-    return $("order-id").checked ? BY_ID : RECENT;
+    return ORDERS.find((order) => $(`order-${order}`).checked) ?? RECENT;
+  }
+
+  /**
+   * Goes back to the order that the address names, and to the search that belongs to this entry of the history; or else
+   * takes note there of how things are. A search is not in the address: it may be a name, and addresses are kept and shared.
+   */
+  restore() {
+    const [before, query] = [this.#order, this.#query];
+    const [, named] = location.hash.match(/^#order=(\w+)$/) ?? [];
+    const search = history.state?.search;
+    const order = ORDERS.find((order) => order === named) ?? (search === undefined ? before : RECENT);
+    $(`order-${order}`).checked = true;
+    if (search !== undefined) $("search").value = search;
+    if (order !== before || query !== this.#query) this.#asked();
+    else this.#note();
+  }
+
+  #note() {
+    const order = this.#order === RECENT ? "" : `#order=${this.#order}`;
+    history.replaceState({ search: $("search").value }, "", location.pathname + location.search + order);
   }
 
   #asked() {
+    this.#note();
     this.#limit = ROWS;
     this.#searchTo = SEARCHED_AT_FIRST;
     this.#held = null;
@@ -105,19 +152,28 @@ export class ListView {
   }
 
   #more() {
-    const rows = document.querySelectorAll("#patients tr[data-id]").length;
-    if (this.#query && rows < this.#limit) this.#searchTo = this.#patients.size + SEARCHED_AT_FIRST;
-    else this.#limit += ROWS;
+    this.#limit += ROWS;
     this.#held = null;
     this.render(new Date());
     this.#complete();
+  }
+
+  #further() {
+    this.#searchTo = this.#patients.size + SEARCHED_AT_FIRST;
+    this.render(new Date());
+    this.#complete();
+  }
+
+  /** Whether what is shown depends on all patients, in place of the next ones of an order that the API has. */
+  get #isOfAll() {
+    return this.#query !== "" || this.#order === BY_NAME;
   }
 
   /** Loads what the order, the search and the number of rows need. */
   async #complete() {
     if (this.#loading) return;
     const wanting = () =>
-      this.#query
+      this.#isOfAll
         ? this.#patients.size < this.#searchTo
         : this.#patients.inOrder(this.#order).length < this.#limit;
     try {
@@ -136,11 +192,18 @@ export class ListView {
 
   /** Whether somebody points at the rows, with a mouse or by the keyboard: then none may move away. */
   get #isPointedAt() {
+    if (Date.now() - this.#movedAt >= RESTS_AFTER) return false;
     const table = $("patients");
     return (
       (matchMedia("(hover: hover)").matches && table.querySelector("tbody:hover") !== null) ||
       document.activeElement?.matches("#patients a:focus-visible")
     );
+  }
+
+  #moved() {
+    this.#movedAt = Date.now();
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => this.#release(), RESTS_AFTER + 50);
   }
 
   #release() {
@@ -165,6 +228,7 @@ export class ListView {
     this.#renderNobody(all.length, found, query);
     $("quarantine-explained").hidden = !shown.some((patient) => patient.quarantinedSince);
     this.#renderExtent(all.length, shown.length, found, query);
+    $("held").hidden = this.#held === null;
   }
 
   /** The same patients in the order of before, as long as somebody points at them; who is new comes last. */
@@ -230,10 +294,11 @@ export class ListView {
     } else {
       if (row.at !== at) {
         row.last.classList.remove("never");
-        row.last.replaceChildren(element("time", { datetime: at, title: exact(new Date(at)) }));
+        row.last.replaceChildren(element("time", { datetime: at, title: exact(new Date(at)) }), " ", element("span", { class: "exact" }));
         if (row.at !== undefined) flash(row.top);
       }
       setText(row.last.firstChild, ago(new Date(at), now));
+      setText(row.last.lastChild, moment(new Date(at), now));
     }
     row.at = at;
     return row.top;
@@ -280,16 +345,15 @@ export class ListView {
     let said = "";
     let extent = "";
     if (query) {
-      const among = complete ? `all ${counted(known, "patient")}` : `${counted(known, "patient")} so far`;
-      said = loading ? `Searching: ${among}` : `${found.toLocaleString("en-GB")} found, of ${complete ? counted(known, "patient") : among}`;
-      more.hidden = loading || (complete && rows >= found);
-      setText(more, rows < found ? "Show more" : "Search further");
-    } else {
-      more.hidden = loading || (complete && rows >= known);
-      setText(more, "Show more");
-      if (rows < known || !complete) extent = `${rows.toLocaleString("en-GB")} shown${complete ? ` of ${known.toLocaleString("en-GB")}` : "; there are more"}`;
+      const among = complete ? counted(known, "patient") : `the ${counted(known, "patient")} searched so far`;
+      said = loading ? `Searching: ${counted(known, "patient")} so far` : `${found.toLocaleString("en-GB")} found, of ${among}`;
+    } else if (this.#order === BY_NAME && !complete) {
+      said = `${loading ? "Loading" : "By name among"} the ${counted(known, "patient")} loaded so far`;
     }
-    if (this.#held) extent = "The order stays as it is while you point at the list.";
+    $("further").hidden = loading || complete || !this.#isOfAll;
+    setText($("further"), query ? "Search further" : "Load further");
+    more.hidden = loading || (rows >= found && (complete || this.#isOfAll));
+    if (!query && (rows < known || !complete)) extent = `${rows.toLocaleString("en-GB")} shown${complete ? ` of ${known.toLocaleString("en-GB")}` : "; there are more"}`;
     setText($("extent"), loading ? "Loading…" : extent);
     clearTimeout(this.#say);
     // Nothing is said of each letter.

@@ -14,6 +14,8 @@ export class PatientView {
   #loadingFailed;
   #say;
   #patient = null;
+  /** When the last refresh was begun: of what was later, nothing is known. */
+  #asOf = null;
   /** The check-ins that have been loaded, by version. */
   #checkins = new Map();
   /** The cursor of the page after; `null` if there is none. */
@@ -36,7 +38,7 @@ export class PatientView {
     this.#observer.observe(this.#parts.drawing);
   }
 
-  #observer = new ResizeObserver(() => this.#patient && this.#renderChart(new Date()));
+  #observer = new ResizeObserver(() => this.#patient && this.#renderChart());
 
   get element() {
     return document.getElementById("patient");
@@ -48,6 +50,11 @@ export class PatientView {
 
   get heading() {
     return this.#parts.heading;
+  }
+
+  /** The same as JSON, relative to the page. */
+  get resource() {
+    return `patients/${encodeURIComponent(this.#id)}`;
   }
 
   /** Without the name: titles get into the browser's history, and that is no place for names of patients. */
@@ -65,14 +72,12 @@ export class PatientView {
   }
 
   async refresh(now, signal) {
-    const path = `patients/${encodeURIComponent(this.#id)}`;
-    const [patient, first] = await Promise.all([
-      this.#api.get(path, signal),
-      this.#api.get(`${path}/checkins?limit=${PAGE}`, signal),
-    ]);
+    const patient = await this.#api.get(this.resource, signal);
+    // Asked for afterwards, so that none is missing that the patient's count includes.
+    const first = await this.#api.get(`${this.resource}/checkins?limit=${PAGE}`, signal);
     const before = this.#patient;
-    // The check-ins may be as of a later version than the patient: then the next refresh has both.
     this.#patient = patient.body;
+    this.#asOf = new Date(now);
     if (first.changed || before === null) this.#take(first.body);
     this.render(new Date());
     if (before && patient.body.checkinCount > before.checkinCount) {
@@ -97,7 +102,7 @@ export class PatientView {
     this.render(new Date());
     try {
       const query = new URLSearchParams({ limit: PAGE, cursor: this.#next });
-      const { body } = await this.#api.get(`patients/${encodeURIComponent(this.#id)}/checkins?${query}`);
+      const { body } = await this.#api.get(`${this.resource}/checkins?${query}`);
       for (const checkin of body.checkins) this.#checkins.set(checkin.version, checkin);
       this.#next = body.nextCursor;
     } catch (error) {
@@ -106,6 +111,11 @@ export class PatientView {
       this.#loading = false;
       this.render(new Date());
     }
+  }
+
+  /** The check-ins that the patient's count includes: later ones are shown with the next one. */
+  #counted() {
+    return [...this.#checkins.values()].filter((checkin) => checkin.version <= this.#patient.version);
   }
 
   render(now) {
@@ -122,10 +132,10 @@ export class PatientView {
       setText(quarantine.lastChild,
         `Since ${exact(since)}, the next event of this patient can’t be applied. What is shown is right as of version ${patient.version}; later check-ins wait, and none is lost.`);
     }
-    const checkins = [...this.#checkins.values()].sort((one, other) =>
+    const checkins = this.#counted().sort((one, other) =>
       one.occurredAt === other.occurredAt ? other.version - one.version : one.occurredAt > other.occurredAt ? -1 : 1);
     this.#renderFigures(checkins, now);
-    this.#renderChart(now);
+    this.#renderChart();
     this.#renderDays(checkins, now);
     const { more, none } = this.#parts;
     more.hidden = this.#next === null;
@@ -145,13 +155,13 @@ export class PatientView {
     if (oldest) when(first, oldest, now);
   }
 
-  #renderChart(now) {
+  #renderChart() {
     const { figure, drawing, caption, table } = this.#parts;
-    const times = [...this.#checkins.values()].map((checkin) => Date.parse(checkin.occurredAt));
+    const times = this.#counted().map((checkin) => Date.parse(checkin.occurredAt));
     figure.hidden = times.length === 0;
     if (times.length === 0) return;
     const width = Math.max(240, Math.floor(drawing.clientWidth));
-    const drawn = chart(times, now, width, this.#next !== null);
+    const drawn = chart(times, this.#asOf, width, this.#next === null ? times.length : this.#patient.checkinCount);
     if (drawn.key === this.#chartKey) return;
     this.#chartKey = drawn.key;
     drawing.replaceChildren(drawn.picture);
@@ -170,7 +180,8 @@ export class PatientView {
     }
     for (const { day, entries } of days) {
       place(day.list, entries);
-      setText(day.count, counted(entries.length, "check-in"));
+      const some = this.#next !== null && day === days.at(-1).day ? "the latest " : "";
+      setText(day.count, `${some}${counted(entries.length, "check-in")}`);
     }
     place(this.#parts.days, days.map(({ day }) => day.top));
   }

@@ -12,6 +12,8 @@ export const SEARCHED_AT_FIRST = 2_000;
 
 export const RECENT = "recent";
 export const BY_ID = "id";
+/** The API has no such order, for which it would need an index of names: it is that of the patients who have been loaded. */
+export const BY_NAME = "name";
 
 /** How far the pages of one order have been loaded. */
 class Walk {
@@ -25,6 +27,8 @@ class Walk {
     return this.next === null;
   }
 }
+
+const NAMES = new Intl.Collator("en-GB", { numeric: true });
 
 /** The API's own order, most recent first. Nobody's time sorts behind every time. */
 const place = (patient) => `${patient.lastCheckinAt ?? "-"}#${patient.id}`;
@@ -59,14 +63,15 @@ export class Patients {
     return null;
   }
 
-  /** Those that can be shown in this order without leaving anybody out in between. */
+  /** Those that can be shown in this order without leaving anybody out in between, as far as the API has the order. */
   inOrder(order) {
-    const { last } = this.#walks[order];
+    const byId = (one, other) => (one.id < other.id ? -1 : 1);
     let shown = this.all();
+    if (order === BY_NAME) return shown.sort((one, other) => NAMES.compare(one.name, other.name) || byId(one, other));
+    const { last } = this.#walks[order];
     if (!this.complete) {
       shown = shown.filter((patient) => last !== null && (order === BY_ID ? patient.id <= last : place(patient) >= last));
     }
-    const byId = (one, other) => (one.id < other.id ? -1 : 1);
     if (order === BY_ID) return shown.sort(byId);
     return shown.sort((one, other) => {
       const [at, otherAt] = [one.lastCheckinAt ?? "", other.lastCheckinAt ?? ""];
@@ -98,10 +103,11 @@ export class Patients {
 
   /** Loads one more page of this order, if there is one. */
   async more(order, signal) {
-    const walk = this.#walks[order];
+    const along = order === BY_NAME ? BY_ID : order;
+    const walk = this.#walks[along];
     if (this.complete || walk.ended) return;
-    const { body } = await this.#api.get(url(order, walk.next), signal);
-    this.#take(order, walk, body);
+    const { body } = await this.#api.get(url(along, walk.next), signal);
+    this.#take(along, walk, body);
   }
 
   /** Loads the pages of this order again, as many as were loaded; at least one of the recent ones. */

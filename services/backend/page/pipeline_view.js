@@ -1,5 +1,6 @@
 // The way from a check-in to this page, as the system on one machine lets it be watched. Loaded only where it does.
 
+import { Api } from "./api.js";
 import { element, place, setText } from "./dom.js";
 import { flash } from "./list_view.js";
 import { ago, clockWithSeconds, counted, exact } from "./time.js";
@@ -25,6 +26,8 @@ export class PipelineView {
   #top;
   #url;
   #api;
+  /** What the pipeline says is no answer of the API's. */
+  #watched = new Api();
   #changed;
   #stations = new Map();
   #flow;
@@ -61,11 +64,12 @@ export class PipelineView {
         element("details", { open: !matchMedia("(max-width: 47.99rem)").matches },
           element("summary", {}, element("h2", { id: "pipeline-title" }, "Event sourcing, live"),
             this.#sub),
-          this.#flow,
-          element("div", { class: "below" },
-            element("div", { class: "latest" }, element("h3", {}, "Latest events"),
-              element("table", { class: "plain" }, heading("Event", "Patient", "Version", "Visible after"), this.#events)),
-            this.#replay))));
+          element("div", { class: "inside" },
+            this.#flow,
+            element("div", { class: "below" },
+              element("div", { class: "latest" }, element("h3", {}, "Latest events"),
+                element("table", { class: "plain" }, heading("Event", "Patient", "Version", "Visible after"), this.#events)),
+              this.#replay)))));
     top.hidden = false;
     document.body.classList.add("watched");
     this.#look();
@@ -75,9 +79,8 @@ export class PipelineView {
     let wait = OFTEN;
     if (!document.hidden && this.#top.checkVisibility()) {
       try {
-        const response = await fetch(this.#url, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
-        if (!response.ok) throw new Error(`status ${response.status}`);
-        this.#show(await response.json(), new Date());
+        const { body } = await this.#watched.get(this.#url, AbortSignal.timeout(10_000));
+        this.#show(body, new Date());
         this.#isSilent(false);
       } catch {
         this.#isSilent(true);
@@ -109,7 +112,7 @@ export class PipelineView {
     this.#set("stream", whole(Math.max(0, appended - applied)), `lag ${duration(pipeline.lagMillis)}`, pipeline.lagMillis >= 10_000);
     this.#set("projector", newest === undefined ? "–" : duration(lag), `${whole(quarantined)} quarantined`, quarantined > 0);
     this.#set("model", whole(applied), `generation ${generation.active ?? "–"}`);
-    this.#set("api", whole(this.#api.answered), `${whole(this.#api.unchanged)} unchanged (304)`);
+    this.#set("api", whole(this.#api.answered), this.#api.unchanged > 0 ? `${whole(this.#api.unchanged)} unchanged (304)` : "");
     this.#showEvents(events);
     this.#showReplay(pipeline, now);
     const seen = events.filter((event) => event.appliedMillis !== null).map((event) => `${event.patientId}#${event.version}`).join();
@@ -168,7 +171,7 @@ export class PipelineView {
     this.#replay.replaceChildren(
       element("h3", {}, "Last replay"),
       element("p", {}, ...told),
-      element("pre", { tabindex: 0, "aria-label": "Command" }, element("code", {}, `cargo run -p replay -- rebuild \\\n  --endpoint-url ${dynamodb}`)));
+      element("pre", {}, element("code", {}, `cargo run -p replay -- rebuild \\\n  --endpoint-url ${dynamodb}`)));
   }
 }
 

@@ -1,6 +1,6 @@
 // Times as people read them, in their own time zone.
 
-const SECOND = 1_000;
+export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
@@ -43,6 +43,13 @@ export function ago(date, now) {
   return DATE.format(date);
 }
 
+/** A time to the second: of this day without the date, of this year without the year. */
+export function moment(date, now) {
+  if (daysBetween(date, now) === 0) return clockWithSeconds(date);
+  const day = date.getFullYear() === now.getFullYear() ? shortDate(date) : DATE.format(date);
+  return `${day}, ${clockWithSeconds(date)}`;
+}
+
 /** A day as a heading. */
 export function dayName(date, now) {
   const days = daysBetween(date, now);
@@ -56,7 +63,7 @@ export function span(millis) {
   for (const [unit, name] of [[7 * DAY, "weeks"], [DAY, "days"], [HOUR, "hours"]]) {
     if (millis >= 2 * unit && millis % unit === 0) return `${millis / unit} ${name}`;
   }
-  return `${Math.round(millis / MINUTE)} minutes`;
+  return millis < MINUTE ? `${millis / SECOND} seconds` : `${Math.round(millis / MINUTE)} minutes`;
 }
 
 /** A whole number with its unit, in the singular for one. */

@@ -5,7 +5,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 /// The strong entity tag of a body, in its quotes: half of its SHA-256, which no two bodies ever share.
-pub(crate) fn of(body: &str) -> String {
+#[must_use]
+pub fn of(body: &str) -> String {
     let hash: [u8; 32] = Sha256::digest(body.as_bytes()).into();
     let (half, _) = hash.split_at(hash.len() / 2);
     format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(half))
@@ -13,7 +14,8 @@ pub(crate) fn of(body: &str) -> String {
 
 /// Whether an `If-None-Match` names this tag: by `*`, or in its list, where `W/` does not matter. What is not of
 /// that form names nothing, so that the client gets the whole representation.
-pub(crate) fn is_named(etag: &str, if_none_match: &str) -> bool {
+#[must_use]
+pub fn is_named(etag: &str, if_none_match: &str) -> bool {
     if if_none_match.trim() == "*" {
         return true;
     }

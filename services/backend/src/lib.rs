@@ -18,7 +18,7 @@ mod config;
 mod correlation;
 mod cors;
 mod cursor;
-mod etag;
+pub mod etag;
 mod handler;
 mod page;
 mod parameters;

@@ -6,21 +6,29 @@
 //! `/pipeline`, which is not of the API: every answer says by a link that it is there.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LINK, TRANSFER_ENCODING};
+use axum::http::header::{
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, LINK, TRANSFER_ENCODING, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use backend::etag;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use domain::Timestamp;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use runtime::clock::Clock;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -36,6 +44,9 @@ use crate::stopping::Stopping;
 const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 /// How large the body of a request can be, in bytes: the event around it has to fit into an invocation too.
 const MAX_BODY_BYTES: usize = MAX_PAYLOAD_BYTES - 64 * 1024;
+
+/// What is at least as large is compressed, for whoever accepts that: the deployment's `minimum_compression_size`.
+const COMPRESSED_FROM_BYTES: usize = 1024;
 
 /// Where the pipeline can be watched…
 const PIPELINE: &str = "/pipeline";
@@ -58,8 +69,9 @@ pub(crate) async fn run(
         request_ids,
     });
     let routes = Router::new()
-        .route(PIPELINE, get(watch))
+        .route(PIPELINE, get(watch).fallback(watch_only))
         .fallback(handle)
+        .layer(middleware::from_fn(compressed))
         .with_state(gateway);
     let stop = async move { stopping.wait().await };
     // It does not fail once it listens.
@@ -73,17 +85,83 @@ struct Gateway {
     request_ids: RequestIds,
 }
 
-async fn watch(State(gateway): State<Arc<Gateway>>) -> Response {
-    match gateway.pipeline.watched().await {
-        Ok(watched) => {
-            let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-            (headers, watched).into_response()
-        }
+async fn watch(State(gateway): State<Arc<Gateway>>, asked: HeaderMap) -> Response {
+    let watched = match gateway.pipeline.watched().await {
+        Ok(watched) => watched,
         Err(error) => {
             tracing::warn!(error = %runtime::telemetry::chain(&error), "the pipeline cannot be watched");
-            plain(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+            return plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The pipeline cannot be watched at the moment",
+            );
         }
+    };
+    let etag = etag::of(&watched);
+    let known = asked
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .any(|line| etag::is_named(&etag, line));
+    let headers = [
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (ETAG, etag.as_str()),
+    ];
+    if known {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
+    (headers, [(CONTENT_TYPE, "application/json")], watched).into_response()
+}
+
+/// The pipeline takes no other method.
+async fn watch_only() -> Response {
+    let refused = plain(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed here");
+    ([(ALLOW, "GET, HEAD")], refused).into_response()
+}
+
+/// Compresses what is large enough, for whoever accepts it.
+async fn compressed(request: Request, next: Next) -> Response {
+    let is_accepted = accepts_gzip(request.headers());
+    let response = next.run(request).await;
+    if !is_accepted || response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    // All of them are in memory already, and none is larger than an answer of a function can be.
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong");
+    };
+    if body.len() < COMPRESSED_FROM_BYTES {
+        return Response::from_parts(head, Body::from(body));
+    }
+    let Ok(smaller) = gzip(&body) else {
+        return Response::from_parts(head, Body::from(body));
+    };
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers
+        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    Response::from_parts(head, Body::from(smaller))
+}
+
+fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+/// Whether an `Accept-Encoding` names gzip, and not as what is never wanted (RFC 9110, section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT_ENCODING).iter();
+    let codings = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    codings.into_iter().any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_some_and(|weight: f32| weight > 0.0)
+    })
 }
 
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -119,6 +197,7 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 fn plain(status: StatusCode, title: &str) -> Response {
     let (kind, detail) = match status {
         StatusCode::BAD_REQUEST => ("invalid-parameter", "The request is malformed."),
+        StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Ask with one of those that Allow names."),
         StatusCode::PAYLOAD_TOO_LARGE => ("request-too-large", "Ask with a shorter one."),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "Ask again soon."),
         StatusCode::GATEWAY_TIMEOUT => ("timeout", "Ask again later."),
@@ -133,6 +212,7 @@ fn plain(status: StatusCode, title: &str) -> Response {
     let headers = [
         (CONTENT_TYPE, "application/problem+json"),
         (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (status, headers, problem.to_string()).into_response()
 }
@@ -385,7 +465,7 @@ mod tests {
     async fn what_it_answers_by_itself_is_of_the_contract() {
         let contract: Value = serde_json::from_str(include_str!("../../backend/openapi.json")).unwrap();
         let types = &contract["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
-        for status in [400, 413, 500, 503, 504] {
+        for status in [400, 405, 413, 500, 503, 504] {
             let answer = plain(StatusCode::from_u16(status).unwrap(), "title");
             assert_eq!(answer.status(), status);
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
@@ -394,6 +474,33 @@ mod tests {
             assert_eq!(problem["status"], status);
             assert!(types.as_array().unwrap().contains(&problem["type"]), "{problem}");
         }
+    }
+
+    #[test]
+    fn gzip_is_for_whoever_names_it() {
+        #[track_caller]
+        fn check(lines: &[&'static str], expected: bool) {
+            let lines = lines
+                .iter()
+                .map(|line| (ACCEPT_ENCODING, HeaderValue::from_static(line)));
+            assert_eq!(accepts_gzip(&lines.collect()), expected);
+        }
+        check(&["gzip"], true);
+        check(&["gzip, deflate, br, zstd"], true);
+        check(&["br;q=1.0 , GZIP ; q=0.5"], true);
+        check(&["br", "gzip"], true);
+        for other in [
+            "",
+            "br",
+            "identity",
+            "gzip;q=0",
+            "gzip;q=0.000",
+            "gzip;q=x",
+            "xgzip",
+        ] {
+            check(&[other], false);
+        }
+        check(&[], false);
     }
 
     #[test]

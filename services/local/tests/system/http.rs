@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use crate::system::PATIENCE;
@@ -12,10 +13,20 @@ use crate::system::PATIENCE;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    head: String,
+    /// Decompressed, if it was not sent as it is.
     pub(crate) body: String,
 }
 
 impl Answer {
+    /// The value of a header, if there is one.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
@@ -103,18 +114,29 @@ impl SentRequest {
     /// The connection was closed.
     pub(crate) fn answer(mut self) -> std::io::Result<Answer> {
         self.0.set_read_timeout(Some(PATIENCE))?;
-        let mut answer = String::new();
-        self.0.read_to_string(&mut answer)?;
+        let mut answer = Vec::new();
+        self.0.read_to_end(&mut answer)?;
         let closed = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(closed)?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = answer
+            .split_at_checked(end.ok_or_else(closed)? + 4)
+            .ok_or_else(closed)?;
+        let head = String::from_utf8_lossy(head).into_owned();
         let status = head
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok())
             .ok_or_else(closed)?;
-        Ok(Answer {
+        let mut answer = Answer {
             status,
-            body: body.to_owned(),
-        })
+            head,
+            body: String::new(),
+        };
+        if answer.header("content-encoding") == Some("gzip") {
+            GzDecoder::new(body).read_to_string(&mut answer.body)?;
+        } else {
+            answer.body = String::from_utf8_lossy(body).into_owned();
+        }
+        Ok(answer)
     }
 }

@@ -77,3 +77,28 @@ fn what_no_function_should_see_is_refused_in_front_of_it() {
         405
     );
 }
+
+#[test]
+fn an_answer_is_compressed_for_whoever_accepts_it_and_says_the_same() {
+    let system = System::start(&["--every", "24h"]);
+    let get = |path: &str, accepted: &str| {
+        let header = format!("Accept-Encoding: {accepted}\r\n");
+        http::request_with(&system.api, "GET", path, &header, "").unwrap()
+    };
+    let length = |answer: &http::Answer| answer.header("content-length").unwrap().parse().unwrap();
+    for path in ["/", "/patients?limit=100", "/pipeline"] {
+        let (plain, compressed) = (get(path, "identity"), get(path, "deflate, gzip"));
+        assert_eq!(plain.header("content-encoding"), None, "{path}");
+        assert_eq!(compressed.header("content-encoding"), Some("gzip"), "{path}");
+        assert_eq!(compressed.header("vary"), Some("Accept-Encoding"), "{path}");
+        assert_eq!(compressed.header("etag"), plain.header("etag"), "{path}");
+        assert_eq!(compressed.body, plain.body, "{path}");
+        let (before, after): (usize, usize) = (length(&plain), length(&compressed));
+        assert!(after * 2 < before, "{path}: {after} of {before}");
+    }
+    assert_eq!(
+        get("/health", "gzip").header("content-encoding"),
+        None,
+        "not worth it"
+    );
+}

@@ -1,3 +1,4 @@
+use crate::http;
 use crate::poison::append_poison;
 use crate::system::{System, wait_until};
 
@@ -33,5 +34,37 @@ fn the_pipeline_shows_what_was_appended_and_what_became_of_it() {
     assert!(
         poison["appliedMillis"].is_null(),
         "acknowledged, but not applied: {poison}"
+    );
+}
+
+#[test]
+fn a_pipeline_in_which_nothing_happens_costs_a_304_and_it_is_only_watched() {
+    let system = System::start(&["--every", "24h", "--reconcile-every", "24h"]);
+    let first = system.get("/pipeline");
+    assert_eq!(first.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(first.header("cache-control"), Some("no-store"));
+    let etag = first.header("etag").unwrap();
+    let asked_with = |etag: &str| {
+        let header = format!("If-None-Match: {etag}\r\n");
+        http::request_with(&system.api, "GET", "/pipeline", &header, "").unwrap()
+    };
+    let again = asked_with(etag);
+    assert_eq!(
+        (again.status, again.header("etag"), again.body.as_str()),
+        (304, Some(etag), "")
+    );
+    assert_eq!(asked_with("\"other\"").body, first.body);
+
+    append_poison(&system, "p-007");
+    wait_until("it is another", || asked_with(etag).status == 200);
+
+    let refused = http::request(&system.api, "DELETE", "/pipeline", "").unwrap();
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+    assert_eq!(
+        refused.json()["type"],
+        "urn:problem:patient-checkins:method-not-allowed"
     );
 }
