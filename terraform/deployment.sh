@@ -14,15 +14,16 @@ lock=""    # the lock's file, while this run holds it
 scratch="" # a folder for this run only
 log=""     # what the tools print
 
+# A terminal that was closed is no reason to stop halfway.
 say() {
-  printf '%s\n' "$*" >&2
+  printf '%s\n' "$*" >&2 || true
 }
 
 # Begins a step. If anything fails in it, its NAME is reported, and the ADVICE.
 begin() { # NAME ADVICE
   step=$1 advice=$2
   [ -z "$lock" ] || printf '%s\n%s\n' "$$" "$step" >"$lock"
-  printf '[%4d s] %s\n' "$((SECONDS - began))" "$step" >&2
+  say "$(printf '[%4d s] %s' "$((SECONDS - began))" "$step")"
 }
 
 # Ends the run, and says why.
@@ -44,7 +45,7 @@ ended() {
     say ""
     say "$program: failed at the step: $step (exit code $code)"
     [ -z "$fault" ] || say "$fault"
-    [ -n "$fault" ] || [ -z "$log" ] || tail_of_log
+    [ -n "$fault" ] || [ -z "$log" ] || tail_of_log || true
     [ -z "$advice" ] || say "What to do: $advice"
   fi
   [ -z "$scratch" ] || rm -rf "$scratch"
@@ -67,8 +68,14 @@ catch_the_end() {
 }
 
 # Runs a command; what it prints goes to the log, and the lines that show progress to the terminal too.
+#
+# Ctrl-C reaches every process that belongs to the terminal. Terraform then finishes what it is creating, notes it down and
+# ends; but if nobody read what it prints meanwhile, it would be killed by that. So the readers ignore signals: they
+# end when it does. A terminal that is closed does not stop it at all.
 logged() { # COMMAND…
-  "$@" 2>&1 </dev/null | tee -a "$log" | progress
+  (trap '' HUP && "$@") 2>&1 </dev/null |
+    (trap '' HUP INT TERM && exec tee -a "$log") |
+    (trap '' HUP INT TERM && progress)
 }
 
 # Deliberately not awk or sed, some of which wait for more before they look at what there is.

@@ -49,6 +49,23 @@ nothing() { :; }
   every_fault 2 older deploy.sh
 }
 
+@test "Ctrl-C while Terraform creates something: it notes that down before it ends" {
+  deployed
+  apply=$(grep -n ' terraform .*/application apply' "$WORLD/calls" | cut -d: -f1)
+  for signal in INT HUP; do
+    new_world
+    echo "$apply $signal" >"$WORLD/fault"
+    status=0
+    script deploy.sh
+    rm "$WORLD/fault"
+    [ "$status" -eq "$((128 + $(kill -l "$signal")))" ]
+    [[ $errors == *"failed at the step: create or update the application"*"stopped by a signal (SIG$signal)"* ]]
+    grep -q 'Gracefully shutting down' "$checkout"/terraform/state/*/*/*/deploy.log
+    grep -q 'aws_dynamodb_table.events' "$checkout"/terraform/state/*/*/*/application.tfstate
+    [ ! -e "$checkout/terraform/.deploying" ]
+  done
+}
+
 @test "the wrong account: not one call that changes anything" {
   EXPECTED_ACCOUNT=999999999999 check 4 "EXPECTED_ACCOUNT is 999999999999" deploy.sh
   [ "$(changes)" -eq 0 ]

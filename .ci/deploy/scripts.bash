@@ -27,13 +27,15 @@ new_world() {
   echo 'fn main() {}' >"$checkout/services/backend/src/main.rs"
 }
 
-# Runs one of the scripts as a process of its own, which the fakes can kill. What it prints: $output and $errors.
+# Runs one of the scripts as a process of its own, in a group of its own, both of which the fakes can kill. What it
+# prints: $output and $errors.
 script() { # NAME ARGUMENT…
   local name=$1
   shift
   # The variables are those of the inner shell.
   # shellcheck disable=SC2016
-  bash -c 'echo $$ >"$WORLD/pid"; exec "$@"' run "$checkout/$name" "$@" >"$WORLD/output" 2>"$WORLD/errors" || status=$?
+  env --default-signal=HUP,INT,TERM setsid --wait bash -c 'echo $$ >"$WORLD/pid"; exec "$@"' run "$checkout/$name" "$@" \
+    >"$WORLD/output" 2>"$WORLD/errors" || status=$?
   output=$(cat "$WORLD/output") errors=$(cat "$WORLD/errors")
 }
 
@@ -83,7 +85,7 @@ every_fault() { # UNLOCKED PREPARE SCRIPT ARGUMENT…
   steps_of "$WORLD/errors" >"$BATS_TEST_TMPDIR/steps"
   [ "$calls" -gt 8 ]
   for number in $(seq 1 "$calls"); do
-    for kind in before after half half2 half3 TERM KILL gone; do
+    for kind in before after half half2 half3 TERM INT HUP KILL gone; do
       # What only asks does the same before and after, and only Terraform does several things. What it had created and
       # not noted down can be adopted if it is of the first stage, or the event table.
       case "$kind $(sed -n "${number}p" "$BATS_TEST_TMPDIR/calls")" in
