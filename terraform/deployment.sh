@@ -49,7 +49,7 @@ ended() {
     [ -z "$advice" ] || say "What to do: $advice"
   fi
   [ -z "$scratch" ] || rm -rf "$scratch"
-  [ -z "$lock" ] || rm -f "$lock"
+  [ -z "$lock" ] || rm -f "$root"/terraform/*/adopting.tf "$lock"
   exit "$code"
 }
 
@@ -199,6 +199,8 @@ init_terraform() {
     fi
     printf '# Written by %s.\nterraform {\n  backend "%s" {}\n}\n' "$program" "$kind" \
       >"$root/terraform/$stage/backend_override.tf"
+    # What a run that was killed left (adoption.sh).
+    rm -f "$root/terraform/$stage/adopting.tf"
     logged tf "$stage" init -reconfigure -no-color "$@"
   done
 }
