@@ -88,6 +88,7 @@ main() {
   begin "compare what is there with what Terraform knows" "read the message above. Nothing was changed."
   find_state
   keep_the_roster
+  respect_the_logging_role
 
   if [ -n "$plan_only" ]; then
     show_plan
@@ -107,6 +108,7 @@ main() {
     say "           it is there: nothing is built, nothing is pushed"
   fi
 
+  forget_the_logging_role
   begin "create or update the application" "$again If it says that something exists already, see \"Deploy it\" in docs/DEPLOYING.md."
   apply application
   url=$(output application patients_url)

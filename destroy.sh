@@ -71,6 +71,9 @@ main() {
 
   begin "plan what goes" "read the message above. Nothing was changed."
   key=$(output dependencies kms_key_arn)
+  api=$(output application rest_api_id)
+  respect_the_logging_role
+  forget_the_logging_role
   plan_removal application '^aws_dynamodb_table\.events$'
   plan_removal dependencies '^aws_kms_(key|alias)\.'
   show
@@ -84,12 +87,21 @@ main() {
   if [ -e "$scratch/application.plan" ]; then
     begin "destroy the application" "$again"
     logged tf application apply -no-color -lock-timeout=2m "$scratch/application.plan"
+    remove_late_logs
   fi
   if [ -e "$scratch/dependencies.plan" ]; then
     begin "destroy the image repository" "$again"
     logged tf dependencies apply -no-color -lock-timeout=2m "$scratch/dependencies.plan"
   fi
   say "           done"
+}
+
+# API Gateway may have made its log groups anew, for requests that were answered while they were removed.
+remove_late_logs() {
+  local group
+  for group in "/aws/apigateway/$name/access" ${api:+"API-Gateway-Execution-Logs_$api/v1"}; do
+    question ResourceNotFoundException aws logs delete-log-group --log-group-name "$group"
+  done
 }
 
 # Plans the removal of what a stage's state knows, but for what is kept.

@@ -46,18 +46,6 @@ foreign() { # WHAT
   refuse "$NOT_READY" "There is $1 that is not of this system. Choose another name with DEPLOYMENT."
 }
 
-# What AWS answers; nothing if it is not there, which is said by an error, or by an empty list.
-question() { # NOT_FOUND COMMAND…
-  local not_found=$1 found
-  shift
-  if ! found=$("$@" --output text 2>"$scratch/error"); then
-    grep -q "$not_found" "$scratch/error" && return
-    cat "$scratch/error" >&2
-    return 1
-  fi
-  [ "$found" = None ] || printf '%s' "$found"
-}
-
 # Plans a stage; what it would create and is there, it adopts. 2 if anything would change, 0 if nothing.
 plan() { # STAGE OPTION…
   local stage=$1 file=$scratch/$1.plan imports=$root/terraform/$1/adopting.tf code=0
@@ -173,9 +161,14 @@ look_for() { # ADDRESS
       [[ ! $more =~ \"Sid\":\ *\"$named\" ]] || id=$(attribute function_name)/$named owner=$name
       ;;
     aws_lambda_event_source_mapping.*)
-      there ResourceNotFoundException aws lambda list-event-source-mappings --function-name "$name-projector" \
-        --query 'EventSourceMappings[].UUID' || return 0
+      there "" aws lambda list-event-source-mappings \
+        --query "EventSourceMappings[?ends_with(FunctionArn, ':function:$name-projector')].UUID" || return 0
       owner=$name
+      ;;
+    aws_cloudwatch_event_rule.*)
+      # It would be replaced by what is put in its place; but as long as its ARN is unknown, so is who may invoke a function.
+      there ResourceNotFoundException aws events describe-rule --name "$named" --query '[Name,Arn]' || return 0
+      owned aws events list-tags-for-resource --resource-arn "$more" --query "Tags[?Key=='application'].Value"
       ;;
     aws_api_gateway_rest_api.*)
       # Their names need not be unique, so somebody else's is in nobody's way.

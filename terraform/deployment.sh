@@ -145,6 +145,40 @@ profile_in_words() {
   if [ -n "${AWS_PROFILE:-}" ]; then printf ', profile %s' "$AWS_PROFILE"; fi
 }
 
+# What AWS answers; nothing if it is not there, which is said by an error, or by an empty list.
+question() { # NOT_FOUND COMMAND…
+  local not_found=$1 found
+  shift
+  if ! found=$("$@" --output text 2>"$scratch/error"); then
+    grep -q "$not_found" "$scratch/error" && return
+    cat "$scratch/error" >&2
+    return 1
+  fi
+  [ "$found" = None ] || printf '%s' "$found"
+}
+
+# API Gateway has one role for its logs in each account and region. One that somebody else has set is left as it is: not
+# replaced, and not taken away with this deployment.
+respect_the_logging_role() {
+  local role
+  others_role=""
+  role=$(question "" aws apigateway get-account --query cloudwatchRoleArn)
+  case $role in
+    "" | */"$name-api-gateway-logs") ;;
+    *)
+      others_role=yes
+      say "           API Gateway writes its logs with $role, which is not of this deployment, and is left as it is"
+      ;;
+  esac
+}
+
+# Once Terraform has set the role, it would take away whatever is set now.
+forget_the_logging_role() {
+  if [ -n "$others_role" ] && known application | grep -q '^aws_api_gateway_account\.this\[0\]$'; then
+    logged tf application state rm 'aws_api_gateway_account.this[0]'
+  fi
+}
+
 ## One run at a time
 
 # Two runs on one checkout would work on the same files. Terraform's own lock of the state covers the rest.
@@ -241,6 +275,7 @@ stage() { # STAGE COMMAND…
     variables=("${variables[@]}"
       -var "image_uri=${repository:-$account.dkr.ecr.$region.amazonaws.com/$name}@${digest:-$no_digest}"
       -var "architecture=${architecture:-arm64}" -var "own_roster=${own_roster:-false}" -var "kms_key_arn=${key:-}")
+    [ -z "${others_role:-}" ] || variables=("${variables[@]}" -var api_gateway_account=false)
   fi
   tf "$stage" "$command" -no-color "${variables[@]}" "$@"
 }

@@ -142,7 +142,7 @@ nothing() { :; }
   before=$(account)
   rm -rf "$checkout/terraform/state"
   check 6 "" deploy.sh --plan --adopt
-  [[ $output == *'aws_api_gateway_rest_api.this will be imported'* && $output != *'will be created'* ]]
+  [[ $output == *'aws_api_gateway_rest_api.this will be imported'* && $output != *'aws_dynamodb_table.events will be created'* ]]
   [ "$(account)" = "$before" ]
   check 0 "is there, and Terraform does not know it" deploy.sh --adopt
   [ "$(account)" = "$before" ]
@@ -163,6 +163,28 @@ nothing() { :; }
   FUNCTION_OWNER=other check 1 "\"application\" says: other" deploy.sh
   [ "$(changes)" -eq "$count" ]
   deployed
+}
+
+@test "API Gateway's role for logs, if somebody else has set it, is neither replaced nor taken away" {
+  theirs=arn:aws:iam::012345678901:role/theirs
+  echo $theirs >"$WORLD/account/logging-role"
+  check 0 "writes its logs with $theirs, which is not of this deployment, and is left as it is" deploy.sh
+  [ "$(cat "$WORLD/account/logging-role")" = $theirs ]
+  check 0 "" destroy.sh --yes --delete-data
+  [ "$(account)" = "./logging-role:$theirs" ]
+  # Set by somebody else after this deployment had set its own.
+  rm "$WORLD/account/logging-role"
+  deployed
+  echo $theirs >"$WORLD/account/logging-role"
+  deployed
+  check 0 "" destroy.sh --yes --delete-data
+  [ "$(account)" = "./logging-role:$theirs" ]
+  deployed
+  rm "$WORLD/account/logging-role"
+  deployed
+  echo $theirs >"$WORLD/account/logging-role"
+  check 0 "" destroy.sh --yes --delete-data
+  [ "$(account)" = "./logging-role:$theirs" ]
 }
 
 @test "somebody else's table or repository is left alone" {

@@ -26,6 +26,12 @@ everything() {
   deployed
 }
 
+@test "log groups that API Gateway makes anew while it is removed go too" {
+  deployed
+  LATE_LOGS=yes check 0 "" destroy.sh --yes --delete-data
+  [ -z "$(account)" ]
+}
+
 @test "--delete-data removes what was kept before" {
   deployed
   check 0 "" destroy.sh --yes
