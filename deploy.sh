@@ -115,7 +115,6 @@ main() {
 
   begin "wait for the deployed API to list the patients" "look at the logs and the alarms of the functions (docs/OPERATIONS.md); everything is deployed, and running this again only asks again: $url"
   ask
-  say "           it does"
   printf '%s\n' "$url"
 }
 
@@ -224,6 +223,10 @@ show_plan() {
   plan_and_show dependencies || changes=$?
   repository=$(output dependencies repository_url)
   key=$(output dependencies kms_key_arn)
+  if [ -z "$key" ] && grep -q '^  # aws_kms_key.this\[0\] will be ' "$scratch/dependencies.shown" 2>/dev/null; then
+    key=arn:aws:kms:$region:$account:key/00000000-0000-0000-0000-000000000000
+    printf '\nThe key is not there yet. In what follows it is %s.\n' "$key"
+  fi
   digest=""
   [ -z "$repository" ] || digest=$(find_image)
   if [ -z "$digest" ]; then
@@ -243,19 +246,62 @@ plan_and_show() { # STAGE
   return "$code"
 }
 
-# Waits until the API lists patients. Where it lets nobody in without a signature, being turned away is an answer.
+# Waits until the API lists patients, to whoever it lets in; and where it demands signatures, that it turns others away.
 ask() {
-  local deadline=$((SECONDS + ${SMOKE_SECONDS:-300})) answer code signed
+  local deadline=$((SECONDS + ${SMOKE_SECONDS:-300})) signed record answer code stranger
   signed=$(output application iam_authorization)
+  record=$(output application record_to_make)
+  # As long as nobody has made the domain's record, it is asked for where the record is to lead.
+  through=()
+  [ -z "$record" ] || through=(--connect-to "::${record##* }:443")
+  keys=""
+  [ "$signed" != true ] || find_keys
   while :; do
-    code=$(curl --silent --max-time 20 --output "$scratch/answer" --write-out '%{http_code}' "$url" || true)
-    answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
-    case "$code $signed $answer" in
-      "200 $signed "'{"patients":[{'* | '403 true '*) return ;;
+    stranger=403
+    if [ "$signed" = true ]; then
+      code=$(printf '%s' "$keys" | request --config - --aws-sigv4 "aws:amz:$region:execute-api" || true)
+      answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
+      stranger=$(request || true)
+    else
+      code=$(request || true)
+      answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
+    fi
+    case "$code $stranger $answer" in
+      '200 403 {"patients":[{'*) break ;;
     esac
-    [ "$SECONDS" -lt "$deadline" ] || refuse "$FAILED" "It answered with $code: $answer"
+    if [ "$SECONDS" -ge "$deadline" ]; then
+      [ "$stranger" = 403 ] || refuse "$FAILED" "It answered with $stranger to a request without a signature."
+      refuse "$FAILED" "It answered with $code: $answer"
+    fi
     sleep 3
   done
+  say "           it does"
+  [ -z "$record" ] || say "           The domain has no record yet, unless you have made it: $record"
+}
+
+# Its status is printed, and what it says is in a file.
+request() { # OPTION…
+  curl --silent --max-time 20 --output "$scratch/answer" --write-out '%{http_code}' \
+    "${through[@]+"${through[@]}"}" "$@" "$url"
+}
+
+# The credentials, as curl takes them from its stdin, where no other program sees them. Version 1 of the AWS CLI does not
+# tell those of a role.
+find_keys() {
+  local id=${AWS_ACCESS_KEY_ID:-} secret=${AWS_SECRET_ACCESS_KEY:-} token=${AWS_SESSION_TOKEN:-} told
+  if [ -z "$id" ] && told=$(aws configure export-credentials --format env-no-export 2>/dev/null); then
+    id=$(sed -n 's/^AWS_ACCESS_KEY_ID=//p' <<<"$told")
+    secret=$(sed -n 's/^AWS_SECRET_ACCESS_KEY=//p' <<<"$told")
+    token=$(sed -n 's/^AWS_SESSION_TOKEN=//p' <<<"$told")
+  elif [ -z "$id" ]; then
+    id=$(aws configure get aws_access_key_id || true)
+    secret=$(aws configure get aws_secret_access_key || true)
+    token=$(aws configure get aws_session_token || true)
+  fi
+  [ -n "$id" ] && [ -n "$secret" ] ||
+    refuse "$FAILED" "The AWS CLI tells no keys to sign a request with. Use version 2, or the variables AWS_ACCESS_KEY_ID and so on."
+  keys="user = \"$id:$secret\""$'\n'
+  [ -z "$token" ] || keys="${keys}header = \"X-Amz-Security-Token: $token\""$'\n'
 }
 
 main "$@"

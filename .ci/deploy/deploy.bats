@@ -107,7 +107,7 @@ nothing() { :; }
 
 @test "--plan says what would change, and changes nothing" {
   check 6 "" deploy.sh --plan
-  [[ $output == *"aws_kms_key.this[0] will be created"*"would be built and pushed"*"aws_dynamodb_table.events will be created"* ]]
+  [[ $output == *"aws_kms_key.this[0] will be created"*"The key is not there yet."*"would be built and pushed"*"aws_dynamodb_table.events will be created"* ]]
   [ "$(changes)" -eq 0 ]
   deployed
   count=$(changes)
@@ -227,6 +227,19 @@ nothing() { :; }
   STATUS=500 check 1 "It answered with 500" deploy.sh
   # An API that demands signatures turns strangers away; this one does not.
   STATUS=403 check 1 "It answered with 403" deploy.sh
+}
+
+@test "an API that demands signatures is asked with one, and without" {
+  SIGNED=true deployed
+  [ "$(grep -c ' curl ' "$WORLD/calls")" -eq 2 ]
+  ! grep secret "$WORLD/calls" || false
+  SIGNED=true STATUS=403 check 1 "It answered with 403" deploy.sh
+  SIGNED=true OPEN=true check 1 "It answered with 200 to a request without a signature" deploy.sh
+}
+
+@test "a domain without a record is asked for all the same, and the record is named" {
+  RECORD="checkins.example.org CNAME d-0.execute-api" check 0 "The domain has no record yet, unless you have made it: checkins.example.org CNAME d-0.execute-api" deploy.sh
+  [ "$output" = https://api.example/v1/patients ]
 }
 
 @test "the state can be kept in S3, one for each account, region and deployment" {

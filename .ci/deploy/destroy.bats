@@ -8,10 +8,10 @@ everything() {
   deployed
 }
 
-@test "it keeps the event table and its key, and the next deployment is built around them" {
+@test "it keeps the event table, its policy and its key, and the next deployment is built around them" {
   deployed
   check 0 "These stay" destroy.sh --yes
-  [ "$(account | cut -d: -f1 | sort | tr '\n' ' ')" = "./alias ./events ./key ./tag-roster " ]
+  [ "$(account | cut -d: -f1 | sort | tr '\n' ' ')" = "./alias ./events ./key ./policy ./tag-roster " ]
   [ "$(cat "$WORLD/account/events")" = protected ]
   check 0 "These stay" destroy.sh --yes
   deployed

@@ -21,7 +21,8 @@ locals {
 
   # API Gateway reads a part of OpenAPI only: no examples, no links, no default responses, models with alphanumeric
   # names (https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html). So it gets
-  # what it acts on, and clients get the contract itself.
+  # what it acts on, and clients get the contract itself. Of parameters it checks only that required ones are there, and
+  # the only ones are parts of the path; values are checked by the backend, which can say what is wrong.
   paths = {
     for path, item in local.contract.paths : path => merge(
       {

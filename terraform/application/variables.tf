@@ -1,7 +1,7 @@
 # --- What it is, and where ---------------------------------------------------------------------------------------
 
 variable "name" {
-  description = "Prefix of the name of everything. Two deployments in one account and region need two names, and share the metrics."
+  description = "Prefix of the name of everything. Two deployments in one account and region need two names."
   type        = string
   default     = "checkin"
   nullable    = false
@@ -326,7 +326,7 @@ variable "tls_policy" {
 }
 
 variable "custom_domain" {
-  description = "Domain of the API with TLS 1.2 or later: name, ARN of its ACM certificate in this region, and the Route 53 zone for its record (null: make the record yourself). With a domain the API's own address is switched off. null: the API's own address."
+  description = "Domain of the API with TLS 1.2 or later: name, ARN of its ACM certificate in this region, and the Route 53 zone for its record (null: make the record yourself, as the output record_to_make says). With a domain the API's own address is switched off. null: the API's own address."
   type = object({
     name            = string
     certificate_arn = string

@@ -47,7 +47,7 @@ run "every_operation_of_the_contract_and_every_other_request_reaches_the_backend
   }
 }
 
-run "requests_are_validated_as_the_contract_says" {
+run "required_parameters_are_those_of_the_path_and_are_checked" {
   assert {
     condition = (
       jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-request-validator"] == "parameters"
@@ -65,6 +65,14 @@ run "requests_are_validated_as_the_contract_says" {
       ]
     ]))
     error_message = "A part of a path is not a required parameter."
+  }
+  assert {
+    condition = alltrue(flatten([
+      for path, item in jsondecode(aws_api_gateway_rest_api.this.body).paths : [
+        for operation in values(item) : [for parameter in try(operation.parameters, []) : parameter.required == (parameter.in == "path")]
+      ]
+    ]))
+    error_message = "Something else than a part of the path is required: say so in api.tf."
   }
 }
 
@@ -162,6 +170,10 @@ run "by_default_the_api_is_public_at_its_own_address" {
     error_message = "The API is not public."
   }
   assert {
+    condition     = output.record_to_make == ""
+    error_message = "A record is asked for that nobody needs."
+  }
+  assert {
     condition     = output.patients_url == "https://api0000000.execute-api.eu-central-1.amazonaws.com/v1/patients"
     error_message = "The patients are somewhere else."
   }
@@ -207,6 +219,20 @@ run "with_a_domain_nobody_goes_round_its_tls_policy" {
   assert {
     condition     = output.patients_url == "https://checkins.example.org/patients" && length(aws_route53_record.this) == 1 && aws_api_gateway_base_path_mapping.this[0].base_path == null
     error_message = "The patients are somewhere else."
+  }
+}
+
+run "without_a_zone_the_record_that_is_missing_is_named" {
+  variables {
+    custom_domain = {
+      name            = "checkins.example.org"
+      certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/00000000"
+    }
+  }
+
+  assert {
+    condition     = output.record_to_make == "checkins.example.org CNAME d-00000000.execute-api.eu-central-1.amazonaws.com" && length(aws_route53_record.this) == 0
+    error_message = "Nobody is told where the domain has to lead."
   }
 }
 
