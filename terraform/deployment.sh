@@ -145,12 +145,12 @@ profile_in_words() {
   if [ -n "${AWS_PROFILE:-}" ]; then printf ', profile %s' "$AWS_PROFILE"; fi
 }
 
-# What AWS answers; nothing if it is not there, which is said by an error, or by an empty list.
+# What AWS answers; nothing if it is not there, which is said by an empty list, or by an error, if that can be.
 question() { # NOT_FOUND COMMAND…
   local not_found=$1 found
   shift
   if ! found=$("$@" --output text 2>"$scratch/error"); then
-    grep -q "$not_found" "$scratch/error" && return
+    if [ -n "$not_found" ] && grep -q "$not_found" "$scratch/error"; then return; fi
     cat "$scratch/error" >&2
     return 1
   fi

@@ -187,6 +187,23 @@ nothing() { :; }
   [ "$(account)" = "./logging-role:$theirs" ]
 }
 
+@test "a question about what is there that gets no answer is no answer" {
+  deployed
+  rm -rf "$checkout/terraform/state"
+  before=$(wc -l <"$WORLD/calls")
+  check 6 "" deploy.sh --plan --adopt
+  sed -n "$((before + 1)),\$p" "$WORLD/calls" | grep -n '^[0-9]* asks aws ' | grep -v 'configure get' | cut -d: -f1 >"$BATS_TEST_TMPDIR/questions"
+  [ "$(wc -l <"$BATS_TEST_TMPDIR/questions")" -gt 20 ]
+  while read -r number; do
+    before=$(wc -l <"$WORLD/calls")
+    echo "$((before + number)) before" >"$WORLD/fault"
+    status=0
+    script deploy.sh --plan --adopt
+    rm "$WORLD/fault"
+    [[ "$status $errors" == [13]*"failed at the step: "* ]] || { echo "question $number: $status"; return 1; }
+  done <"$BATS_TEST_TMPDIR/questions"
+}
+
 @test "somebody else's table or repository is left alone" {
   echo theirs >"$WORLD/account/events"
   OWNER=somebody check 3 "a table checkin-events that is not of this system" deploy.sh
