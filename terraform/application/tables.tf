@@ -88,7 +88,7 @@ resource "aws_dynamodb_resource_policy" "events" {
         Action    = ["dynamodb:PutItem"]
         Resource  = aws_dynamodb_table.events.arn
         Condition = {
-          ArnNotEquals = { "aws:PrincipalArn" = "arn:${local.partition}:iam::${local.account}:role/${local.function_names.checkin}" }
+          ArnNotEquals = { "aws:PrincipalArn" = "arn:${local.partition}:iam::${local.account}:role/${var.name}-checkin" }
         }
       },
     ]

@@ -131,6 +131,10 @@ run "nobody_changes_an_event" {
     }
     error_message = "The event table's own policy is not the one that is written here."
   }
+  assert {
+    condition     = aws_iam_role.function["checkin"].name == "checkin-checkin"
+    error_message = "The event table's own policy names another role than the producer's."
+  }
 }
 
 run "the_key_is_used_only_through_the_services_of_the_role" {
