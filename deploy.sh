@@ -3,18 +3,21 @@
 set -euo pipefail
 # shellcheck source=terraform/deployment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/terraform/deployment.sh"
+# shellcheck source=terraform/adoption.sh
+. "$root/terraform/adoption.sh"
 
 readonly CHANGES=6
 
 usage() {
   cat <<'END'
-Usage: ./deploy.sh [--plan]
+Usage: ./deploy.sh [--plan] [--adopt]
 
 Builds the image of the four functions, and creates or updates everything on AWS. The last line of its output is the URL
 that GETs the patients; all the rest goes to stderr. Whatever interrupted it, run it again: it goes on from what is
 there, and where the sources are unchanged it changes nothing.
 
   --plan     show what would be changed, and change nothing
+  --adopt    the state of a whole deployment is lost for good: take what is there into a new one
   --help     this text
 
 Settings, from the environment:
@@ -47,9 +50,11 @@ END
 
 main() {
   local plan_only=""
+  adopt_all="" new=""
   while [ $# -gt 0 ]; do
     case $1 in
       --plan) plan_only=yes ;;
+      --adopt) adopt_all=yes ;;
       --help | -h)
         usage
         exit 0
@@ -81,15 +86,14 @@ main() {
   init_terraform
 
   begin "compare what is there with what Terraform knows" "read the message above. Nothing was changed."
-  find_unknown
+  find_state
   keep_the_roster
+  respect_the_logging_role
 
   if [ -n "$plan_only" ]; then
     show_plan
     return
   fi
-
-  adopt key alias repository
 
   begin "create the image repository" "$again"
   apply dependencies
@@ -104,15 +108,13 @@ main() {
     say "           it is there: nothing is built, nothing is pushed"
   fi
 
-  adopt events
-
-  begin "create or update the application" "$again"
+  forget_the_logging_role
+  begin "create or update the application" "$again If it says that something exists already, see \"Deploy it\" in docs/DEPLOYING.md."
   apply application
   url=$(output application patients_url)
 
   begin "wait for the deployed API to list the patients" "look at the logs and the alarms of the functions (docs/OPERATIONS.md); everything is deployed, and running this again only asks again: $url"
   ask
-  say "           it does"
   printf '%s\n' "$url"
 }
 
@@ -167,85 +169,6 @@ else
   readonly sha256=(shasum -a 256)
 fi
 
-# What exists under this deployment's name although the state does not know it: what ./destroy.sh kept before the state
-# was lost, or what a run that was killed had just created. That can be adopted. If the functions exist too, the state
-# is somewhere else, and creating everything anew would fail halfway.
-find_unknown() {
-  unknown="" key_arn=""
-  local found owner
-  known dependencies >"$scratch/dependencies"
-  known application >"$scratch/application"
-  if ! grep -q '^aws_kms_alias\.' "$scratch/dependencies"; then
-    key_arn=$(question NotFoundException aws kms describe-key --key-id "alias/$name" --query KeyMetadata.Arn)
-    if [ -n "$key_arn" ]; then
-      grep -q '^aws_kms_key\.' "$scratch/dependencies" || unknown="key"
-      unknown="$unknown alias"
-    fi
-  fi
-  if ! grep -q '^aws_ecr_repository\.' "$scratch/dependencies"; then
-    found=$(question RepositoryNotFoundException aws ecr describe-repositories --repository-names "$name" \
-      --query 'repositories[0].repositoryArn')
-    if [ -n "$found" ]; then
-      owner=$(aws ecr list-tags-for-resource --resource-arn "$found" \
-        --query "tags[?Key=='application'].Value" --output text)
-      [ "$owner" = "$name" ] || foreign "an image repository $name"
-      unknown="$unknown repository"
-    fi
-  fi
-  table_arn=$(question ResourceNotFoundException aws dynamodb describe-table --table-name "$name-events" \
-    --query Table.TableArn)
-  if ! grep -q '^aws_dynamodb_table\.events' "$scratch/application"; then
-    if [ -n "$table_arn" ]; then
-      owner=$(table_tag application)
-      [ "$owner" = "$name" ] || foreign "a table $name-events"
-      unknown="$unknown events"
-    fi
-    found=$(question ResourceNotFoundException aws lambda get-function --function-name "$name-projector" \
-      --query Configuration.FunctionArn)
-    [ -z "$found" ] ||
-      refuse "$NOT_READY" "A deployment named $name is there already, and this state does not know it. Bring its state here (BACKEND, or terraform/state of the checkout that deployed it), or choose another name with DEPLOYMENT."
-  fi
-}
-
-# A tag of the event table.
-table_tag() { # KEY
-  aws dynamodb list-tags-of-resource --resource-arn "$table_arn" --query "Tags[?Key=='$1'].Value" --output text
-}
-
-foreign() { # WHAT
-  refuse "$NOT_READY" "There is $1 that is not of this system. Choose another name with DEPLOYMENT."
-}
-
-# What AWS answers; nothing if it is not there, which is said by an error, or by an empty list.
-question() { # NOT_FOUND COMMAND…
-  local not_found=$1 found
-  shift
-  if ! found=$("$@" --output text 2>"$scratch/error"); then
-    grep -q "$not_found" "$scratch/error" && return
-    cat "$scratch/error" >&2
-    return 1
-  fi
-  [ "$found" = None ] || printf '%s' "$found"
-}
-
-# Takes into the state what find_unknown found.
-adopt() { # WHAT…
-  local what
-  for what in "$@"; do
-    case " $unknown " in
-      *" $what "*) ;;
-      *) continue ;;
-    esac
-    begin "adopt what is there and Terraform does not know: $what" "$again"
-    case $what in
-      key) logged stage dependencies import 'aws_kms_key.this[0]' "${key_arn##*/}" ;;
-      alias) logged stage dependencies import 'aws_kms_alias.this[0]' "alias/$name" ;;
-      repository) logged stage dependencies import aws_ecr_repository.this "$name" ;;
-      events) logged stage application import aws_dynamodb_table.events "$name-events" ;;
-    esac
-  done
-}
-
 # Made-up patients among real ones could never be removed again. A tag of the event table says which ones it has.
 keep_the_roster() {
   local roster
@@ -255,8 +178,15 @@ keep_the_roster() {
     refuse "$NOT_READY" "This deployment has a roster of its own. Give ROSTER=FILE again; or ROSTER=built-in, if you really want to register the made-up patients too."
 }
 
+# Plans a stage and does it. Terraform refuses a plan that somebody else has overtaken meanwhile.
 apply() { # STAGE
-  logged stage "$1" apply -auto-approve -lock-timeout=2m
+  local code=0
+  plan "$1" -lock-timeout=2m || code=$?
+  if [ "$code" -eq 0 ]; then
+    say "           nothing to change"
+    return
+  fi
+  logged tf "$1" apply -no-color -lock-timeout=2m "$scratch/$1.plan"
 }
 
 # The digest of the image with this tag; nothing if there is none.
@@ -288,47 +218,90 @@ build_and_push() {
 }
 
 show_plan() {
-  local code=0 changes=0
+  local changes=0
   begin "plan the image repository" "$again"
-  plan dependencies || changes=$?
+  plan_and_show dependencies || changes=$?
   repository=$(output dependencies repository_url)
   key=$(output dependencies kms_key_arn)
+  if [ -z "$key" ] && grep -q '^  # aws_kms_key.this\[0\] will be ' "$scratch/dependencies.shown" 2>/dev/null; then
+    key=arn:aws:kms:$region:$account:key/00000000-0000-0000-0000-000000000000
+    printf '\nThe key is not there yet. In what follows it is %s.\n' "$key"
+  fi
   digest=""
   [ -z "$repository" ] || digest=$(find_image)
   if [ -z "$digest" ]; then
     changes=2
     printf '\nThe image %s would be built and pushed.\n\n' "$name:$tag"
   fi
-  [ -z "$unknown" ] || printf 'These are there, and would be adopted:%s.\n\n' "$unknown"
   begin "plan the application" "$again"
-  plan application || code=$?
+  plan_and_show application || changes=$?
   step=""
-  if [ "$changes" -ne 0 ] || [ "$code" -ne 0 ]; then exit "$CHANGES"; fi
+  [ "$changes" -eq 0 ] || exit "$CHANGES"
 }
 
-# 0 if nothing would change, 2 if something would.
-plan() { # STAGE
+plan_and_show() { # STAGE
   local code=0
-  stage "$1" plan -detailed-exitcode -lock=false || code=$?
-  case $code in
-    0 | 2) return "$code" ;;
-    *) exit "$FAILED" ;;
-  esac
+  plan "$1" -lock=false || code=$?
+  tf "$1" show -no-color "$scratch/$1.plan" || exit
+  return "$code"
 }
 
-# Waits until the API lists patients. Where it lets nobody in without a signature, being turned away is an answer.
+# Waits until the API lists patients, to whoever it lets in; and where it demands signatures, that it turns others away.
 ask() {
-  local deadline=$((SECONDS + ${SMOKE_SECONDS:-300})) answer code signed
+  local deadline=$((SECONDS + ${SMOKE_SECONDS:-300})) signed record answer code stranger
   signed=$(output application iam_authorization)
+  record=$(output application record_to_make)
+  # As long as nobody has made the domain's record, it is asked for where the record is to lead.
+  through=()
+  [ -z "$record" ] || through=(--connect-to "::${record##* }:443")
+  keys=""
+  [ "$signed" != true ] || find_keys
   while :; do
-    code=$(curl --silent --max-time 20 --output "$scratch/answer" --write-out '%{http_code}' "$url" || true)
-    answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
-    case "$code $signed $answer" in
-      "200 $signed "'{"patients":[{'* | '403 true '*) return ;;
+    stranger=403
+    if [ "$signed" = true ]; then
+      code=$(printf '%s' "$keys" | request --config - --aws-sigv4 "aws:amz:$region:execute-api" || true)
+      answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
+      stranger=$(request || true)
+    else
+      code=$(request || true)
+      answer=$(head -c 100 "$scratch/answer" 2>/dev/null || true)
+    fi
+    case "$code $stranger $answer" in
+      '200 403 {"patients":[{'*) break ;;
     esac
-    [ "$SECONDS" -lt "$deadline" ] || refuse "$FAILED" "It answered with $code: $answer"
+    if [ "$SECONDS" -ge "$deadline" ]; then
+      [ "$stranger" = 403 ] || refuse "$FAILED" "It answered with $stranger to a request without a signature."
+      refuse "$FAILED" "It answered with $code: $answer"
+    fi
     sleep 3
   done
+  say "           it does"
+  [ -z "$record" ] || say "           The domain has no record yet, unless you have made it: $record"
+}
+
+# Its status is printed, and what it says is in a file.
+request() { # OPTION…
+  curl --silent --max-time 20 --output "$scratch/answer" --write-out '%{http_code}' \
+    "${through[@]+"${through[@]}"}" "$@" "$url"
+}
+
+# The credentials, as curl takes them from its stdin, where no other program sees them. Version 1 of the AWS CLI does not
+# tell those of a role.
+find_keys() {
+  local id=${AWS_ACCESS_KEY_ID:-} secret=${AWS_SECRET_ACCESS_KEY:-} token=${AWS_SESSION_TOKEN:-} told
+  if [ -z "$id" ] && told=$(aws configure export-credentials --format env-no-export 2>/dev/null); then
+    id=$(sed -n 's/^AWS_ACCESS_KEY_ID=//p' <<<"$told")
+    secret=$(sed -n 's/^AWS_SECRET_ACCESS_KEY=//p' <<<"$told")
+    token=$(sed -n 's/^AWS_SESSION_TOKEN=//p' <<<"$told")
+  elif [ -z "$id" ]; then
+    id=$(aws configure get aws_access_key_id || true)
+    secret=$(aws configure get aws_secret_access_key || true)
+    token=$(aws configure get aws_session_token || true)
+  fi
+  [ -n "$id" ] && [ -n "$secret" ] ||
+    refuse "$FAILED" "The AWS CLI tells no keys to sign a request with. Use version 2, or the variables AWS_ACCESS_KEY_ID and so on."
+  keys="user = \"$id:$secret\""$'\n'
+  [ -z "$token" ] || keys="${keys}header = \"X-Amz-Security-Token: $token\""$'\n'
 }
 
 main "$@"

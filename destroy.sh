@@ -10,8 +10,8 @@ usage() {
   cat <<'END'
 Usage: ./destroy.sh [--yes] [--delete-data]
 
-Removes from AWS what ./deploy.sh has created there, after it has shown what that is and has asked. The event table and
-the key that encrypts it stay, since the events can't be brought back: Terraform still knows them, and the next
+Removes from AWS what ./deploy.sh has created there, after it has shown what that is and has asked. The event table with its policy, and
+the key that encrypts it, stay, since the events can't be brought back: Terraform still knows them, and the next
 ./deploy.sh builds everything else around them anew, the read model included.
 
   --yes           do not ask
@@ -71,7 +71,10 @@ main() {
 
   begin "plan what goes" "read the message above. Nothing was changed."
   key=$(output dependencies kms_key_arn)
-  plan_removal application '^aws_dynamodb_table\.events$'
+  api=$(output application rest_api_id)
+  respect_the_logging_role
+  forget_the_logging_role
+  plan_removal application '^aws_dynamodb_(table|resource_policy)\.events(\[0\])?$'
   plan_removal dependencies '^aws_kms_(key|alias)\.'
   show
   [ -s "$scratch/goes" ] || return 0
@@ -84,12 +87,26 @@ main() {
   if [ -e "$scratch/application.plan" ]; then
     begin "destroy the application" "$again"
     logged tf application apply -no-color -lock-timeout=2m "$scratch/application.plan"
+    remove_late_logs
   fi
   if [ -e "$scratch/dependencies.plan" ]; then
     begin "destroy the image repository" "$again"
+    # With its images, which Terraform removes only if it has noted down that it may. A repository that was adopted by a run
+    # that was killed is without that note.
+    if grep -q '^aws_ecr_repository\.this$' "$scratch/goes"; then
+      question RepositoryNotFoundException aws ecr delete-repository --repository-name "$name" --force >>"$log"
+    fi
     logged tf dependencies apply -no-color -lock-timeout=2m "$scratch/dependencies.plan"
   fi
   say "           done"
+}
+
+# API Gateway may have made its log groups anew, for requests that were answered while they were removed.
+remove_late_logs() {
+  local group
+  for group in "/aws/apigateway/$name/access" ${api:+"API-Gateway-Execution-Logs_$api/v1"}; do
+    question ResourceNotFoundException aws logs delete-log-group --log-group-name "$group"
+  done
 }
 
 # Plans the removal of what a stage's state knows, but for what is kept.

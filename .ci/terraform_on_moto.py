@@ -5,7 +5,8 @@
 
 TREE is a copy of this repository, in which both stages are initialised. Shown are: both stages apply, with and without
 what is optional; a second plan is empty, but for what moto itself loses (DRIFT, by attribute); what was made is what
-was meant, as its own API tells it; the event table can't be deleted by mistake; and after destroy nothing is left.
+was meant, as its own API tells it; what exists and the state does not know is adopted, as deploy.sh does it; the event
+table can't be deleted by mistake; and after destroy nothing is left.
 Not shown, since moto has none of it: that IAM policies allow what they should, streams, schedules, image functions.
 """
 
@@ -34,6 +35,26 @@ DRIFT: dict[tuple[str, str], str] = {
     (f'application: aws_lambda_function.this["{service}"]', "kms_key_arn"): "moto does not keep a function's KMSKeyArn"
     for service in ("backend", "checkin", "projector", "reconciler")
 }
+
+# What can't be created anew where it exists already, or would be made twice: terraform/adoption.sh looks for it.
+ADOPTED = {
+    "aws_api_gateway_rest_api", "aws_api_gateway_stage", "aws_cloudwatch_event_rule", "aws_cloudwatch_log_group",
+    "aws_dynamodb_table", "aws_ecr_repository", "aws_iam_role", "aws_kms_alias", "aws_kms_key",
+    "aws_lambda_event_source_mapping", "aws_lambda_function", "aws_lambda_permission", "aws_sns_topic", "aws_sqs_queue",
+    "aws_wafv2_web_acl",
+}
+
+# deploy.sh's own plan of a stage, with the AWS CLI's questions. An old CLI has an endpoint of its own for SQS.
+ADOPTION = r"""
+set -euo pipefail
+. terraform/deployment.sh
+. terraform/adoption.sh
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
+catch_the_end
+log=$LOG new=""
+plan "$STAGE" $OPTIONS || [ $? -eq 2 ]
+cp "$scratch/$STAGE.plan" "$PLAN"
+"""
 
 began = time.monotonic()
 
@@ -99,6 +120,36 @@ class Stage:
         left = self.terraform("state", "list").stdout.split()
         if left:
             fail(f"{self.name}: after destroy the state still has {left}")
+
+
+    def adopt(self, tree: Path, settings: dict[str, str], variables: dict) -> None:
+        """Forgets the whole state, and has deploy.sh plan with what is there. Nothing is changed, the state comes back."""
+        known = self.terraform("state", "list").stdout.split("\n")
+        state, aside, log = (self.folder / name for name in ("terraform.tfstate", "aside.tfstate", "adoption.log"))
+        state.rename(aside)
+        plan = self.folder / "adoption.tfplan"
+        options = " ".join(arguments(variables))
+        done = subprocess.run(
+            ["bash", "-c", ADOPTION], cwd=tree, capture_output=True, text=True, timeout=TIMEOUT,
+            env=self.environment | settings | {"STAGE": self.name, "PLAN": str(plan), "LOG": str(log), "OPTIONS": options},
+        )
+        if done.returncode != 0:
+            fail(f"{self.name}: adoption\n{done.stderr[-6000:]}\n{log.read_text()[-6000:]}")
+        changes = json.loads(self.terraform("show", "-json", str(plan)).stdout)["resource_changes"]
+        aside.rename(state)
+        imported = {change["address"] for change in changes if "importing" in change["change"]}
+        expect(f"what is adopted of {self.name}", sorted(imported), sorted(a for a in known if a.split(".")[0] in ADOPTED))
+        expect("what would be removed", [c["address"] for c in changes if "delete" in c["change"]["actions"]], [])
+
+
+    def keeps(self, kept: set[str], variables: dict) -> None:
+        """That everything else can be destroyed, as destroy.sh does it, and nothing of `kept` depends on it."""
+        plan = self.folder / "destroy.tfplan"
+        known = {a for a in self.terraform("state", "list").stdout.split() if not a.startswith("data.")}
+        targets = [f"-target={address}" for address in sorted(known - kept)]
+        self.terraform("plan", "-destroy", "-input=false", "-no-color", f"-out={plan}", *targets, *arguments(variables))
+        changes = json.loads(self.terraform("show", "-json", str(plan)).stdout)["resource_changes"]
+        expect("what destroy.sh leaves", known - {c["address"] for c in changes if c["change"]["actions"] == ["delete"]}, kept)
 
 
 def arguments(variables: dict) -> list[str]:
@@ -258,6 +309,14 @@ def run(tree: Path, environment: dict[str, str], client) -> None:
     application.apply(everything_optional)
     found |= {(f"application: {address}", name) for address, name in application.drift(everything_optional)}
     say("everything optional applied, and planned again")
+    image, digest = second["image_uri"].split("@")
+    settings = {"name": NAME, "region": REGION, "account": "123456789012", "repository": image, "digest": digest,
+                "key": repository["kms_key_arn"], "own_roster": "true", "AWS_DEFAULT_REGION": REGION}
+    dependencies.adopt(tree, settings, {})
+    application.adopt(tree, settings, {name: value for name, value in everything_optional.items() if name not in second})
+    say("the states forgotten: everything is found, and adopted")
+    application.keeps({"aws_dynamodb_table.events", "aws_dynamodb_resource_policy.events[0]"}, everything_optional)
+    say("the event table and its policy can stay while all else goes")
     for address, name in sorted(found):
         say(f"drift: {address} {name}: {DRIFT.get((address, name), 'NOT EXCUSED')}")
     if found != set(DRIFT):

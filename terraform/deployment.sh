@@ -14,15 +14,16 @@ lock=""    # the lock's file, while this run holds it
 scratch="" # a folder for this run only
 log=""     # what the tools print
 
+# A terminal that was closed is no reason to stop halfway.
 say() {
-  printf '%s\n' "$*" >&2
+  printf '%s\n' "$*" >&2 || true
 }
 
 # Begins a step. If anything fails in it, its NAME is reported, and the ADVICE.
 begin() { # NAME ADVICE
   step=$1 advice=$2
   [ -z "$lock" ] || printf '%s\n%s\n' "$$" "$step" >"$lock"
-  printf '[%4d s] %s\n' "$((SECONDS - began))" "$step" >&2
+  say "$(printf '[%4d s] %s' "$((SECONDS - began))" "$step")"
 }
 
 # Ends the run, and says why.
@@ -44,11 +45,11 @@ ended() {
     say ""
     say "$program: failed at the step: $step (exit code $code)"
     [ -z "$fault" ] || say "$fault"
-    [ -n "$fault" ] || [ -z "$log" ] || tail_of_log
+    [ -n "$fault" ] || [ -z "$log" ] || tail_of_log || true
     [ -z "$advice" ] || say "What to do: $advice"
   fi
   [ -z "$scratch" ] || rm -rf "$scratch"
-  [ -z "$lock" ] || rm -f "$lock"
+  [ -z "$lock" ] || rm -f "$root"/terraform/*/adopting.tf "$lock"
   exit "$code"
 }
 
@@ -67,8 +68,14 @@ catch_the_end() {
 }
 
 # Runs a command; what it prints goes to the log, and the lines that show progress to the terminal too.
+#
+# Ctrl-C reaches every process that belongs to the terminal. Terraform then finishes what it is creating, notes it down and
+# ends; but if nobody read what it prints meanwhile, it would be killed by that. So the readers ignore signals: they
+# end when it does. A terminal that is closed does not stop it at all.
 logged() { # COMMAND…
-  "$@" 2>&1 </dev/null | tee -a "$log" | progress
+  (trap '' HUP && "$@") 2>&1 </dev/null |
+    (trap '' HUP INT TERM && exec tee -a "$log") |
+    (trap '' HUP INT TERM && progress)
 }
 
 # Deliberately not awk or sed, some of which wait for more before they look at what there is.
@@ -138,6 +145,40 @@ profile_in_words() {
   if [ -n "${AWS_PROFILE:-}" ]; then printf ', profile %s' "$AWS_PROFILE"; fi
 }
 
+# What AWS answers; nothing if it is not there, which is said by an empty list, or by an error, if that can be.
+question() { # NOT_FOUND COMMAND…
+  local not_found=$1 found
+  shift
+  if ! found=$("$@" --output text 2>"$scratch/error"); then
+    if [ -n "$not_found" ] && grep -q "$not_found" "$scratch/error"; then return; fi
+    cat "$scratch/error" >&2
+    return 1
+  fi
+  [ "$found" = None ] || printf '%s' "$found"
+}
+
+# API Gateway has one role for its logs in each account and region. One that somebody else has set is left as it is: not
+# replaced, and not taken away with this deployment.
+respect_the_logging_role() {
+  local role
+  others_role=""
+  role=$(question "" aws apigateway get-account --query cloudwatchRoleArn)
+  case $role in
+    "" | */"$name-api-gateway-logs") ;;
+    *)
+      others_role=yes
+      say "           API Gateway writes its logs with $role, which is not of this deployment, and is left as it is"
+      ;;
+  esac
+}
+
+# Once Terraform has set the role, it would take away whatever is set now.
+forget_the_logging_role() {
+  if [ -n "$others_role" ] && known application | grep -q '^aws_api_gateway_account\.this\[0\]$'; then
+    logged tf application state rm 'aws_api_gateway_account.this[0]'
+  fi
+}
+
 ## One run at a time
 
 # Two runs on one checkout would work on the same files. Terraform's own lock of the state covers the rest.
@@ -192,6 +233,8 @@ init_terraform() {
     fi
     printf '# Written by %s.\nterraform {\n  backend "%s" {}\n}\n' "$program" "$kind" \
       >"$root/terraform/$stage/backend_override.tf"
+    # What a run that was killed left (adoption.sh).
+    rm -f "$root/terraform/$stage/adopting.tf"
     logged tf "$stage" init -reconfigure -no-color "$@"
   done
 }
@@ -232,6 +275,7 @@ stage() { # STAGE COMMAND…
     variables=("${variables[@]}"
       -var "image_uri=${repository:-$account.dkr.ecr.$region.amazonaws.com/$name}@${digest:-$no_digest}"
       -var "architecture=${architecture:-arm64}" -var "own_roster=${own_roster:-false}" -var "kms_key_arn=${key:-}")
+    [ -z "${others_role:-}" ] || variables=("${variables[@]}" -var api_gateway_account=false)
   fi
   tf "$stage" "$command" -no-color "${variables[@]}" "$@"
 }

@@ -8,10 +8,10 @@ everything() {
   deployed
 }
 
-@test "it keeps the event table and its key, and the next deployment is built around them" {
+@test "it keeps the event table, its policy and its key, and the next deployment is built around them" {
   deployed
   check 0 "These stay" destroy.sh --yes
-  [ "$(account | cut -d: -f1 | sort | tr '\n' ' ')" = "./alias ./events ./key ./tag-roster " ]
+  [ "$(account | cut -d: -f1 | sort | tr '\n' ' ')" = "./alias ./events ./key ./policy ./tag-roster " ]
   [ "$(cat "$WORLD/account/events")" = protected ]
   check 0 "These stay" destroy.sh --yes
   deployed
@@ -24,6 +24,12 @@ everything() {
   [ -z "$(account)" ]
   check 0 "nothing is deployed" destroy.sh --yes --delete-data
   deployed
+}
+
+@test "log groups that API Gateway makes anew while it is removed go too" {
+  deployed
+  LATE_LOGS=yes check 0 "" destroy.sh --yes --delete-data
+  [ -z "$(account)" ]
 }
 
 @test "--delete-data removes what was kept before" {

@@ -20,7 +20,9 @@ LISTS = [
     ("events", "list_rules", "Rules", "Name"),
     ("sqs", "list_queues", "QueueUrls"),
     ("sns", "list_topics", "Topics", "TopicArn"),
+    ("sns", "list_subscriptions", "Subscriptions", "SubscriptionArn"),
     ("apigateway", "get_rest_apis", "items", "name"),
+    ("apigateway", "get_domain_names", "items", "domainName"),
     ("iam", "list_roles", "Roles", "RoleName"),
     ("logs", "describe_log_groups", "logGroups", "logGroupName"),
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
@@ -29,6 +31,11 @@ LISTS = [
 for service, operation, *path in LISTS:
     for name in call(service, operation, *path):
         print(f"{service}: {name}")
+for firewall in call("wafv2", "list_web_acls", "WebACLs", Scope="REGIONAL"):
+    print(f"wafv2: {firewall['Name']}")
+# One for the account and region; without one there is no name, or an empty one.
+if role := session.client("apigateway").get_account().get("cloudwatchRoleArn"):
+    print(f"apigateway: logs with {role}")
 kms = session.client("kms")
 for key in kms.list_keys()["Keys"]:
     # A key is removed after a delay; AWS's own keys are nobody's.

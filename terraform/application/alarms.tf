@@ -15,13 +15,13 @@ locals {
       }
       projection-lag = {
         description = "Events become visible late"
-        namespace   = local.metrics_namespace, metric = "ProjectionLag", dimensions = { Service = "projector" }
+        namespace   = local.metrics_namespace, metric = "ProjectionLag", dimensions = { Deployment = var.name, Service = "projector" }
         statistic   = "Maximum", period = 60, threshold = var.projection_lag_seconds * 1000
         periods     = 5, of_them = 3
       }
       reconciler-finds-lag = {
         description = "The stream lost events: the reconciler finds patients behind, sweep after sweep"
-        namespace   = local.metrics_namespace, metric = "ReconcileLag", dimensions = { Service = "reconciler" }
+        namespace   = local.metrics_namespace, metric = "ReconcileLag", dimensions = { Deployment = var.name, Service = "reconciler" }
         statistic   = "Maximum", period = 60 * var.reconcile_minutes, threshold = 1000 * (var.projection_lag_seconds + 60 * var.reconcile_minutes)
         periods     = 2, of_them = 2
       }
@@ -39,7 +39,7 @@ locals {
       }
       event-table-modified = {
         description = "Somebody changed or removed an event in the event table"
-        namespace   = local.metrics_namespace, metric = "IntegrityViolations", dimensions = { Service = "projector" }
+        namespace   = local.metrics_namespace, metric = "IntegrityViolations", dimensions = { Deployment = var.name, Service = "projector" }
         statistic   = "Sum", period = 60, threshold = 0
         periods     = 1, of_them = 1
       }
@@ -67,7 +67,7 @@ locals {
     var.schedule_enabled ? {
       producer-silence = {
         description = "Nobody checks in: no event was appended for ${var.producer_silence_minutes} minutes"
-        namespace   = local.metrics_namespace, metric = "EventsAppended", dimensions = { Service = "checkin" }
+        namespace   = local.metrics_namespace, metric = "EventsAppended", dimensions = { Deployment = var.name, Service = "checkin" }
         statistic   = "Sum", period = 60 * var.producer_silence_minutes, threshold = 1
         periods     = 1, of_them = 1
         silence     = true

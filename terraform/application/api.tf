@@ -21,7 +21,8 @@ locals {
 
   # API Gateway reads a part of OpenAPI only: no examples, no links, no default responses, models with alphanumeric
   # names (https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html). So it gets
-  # what it acts on, and clients get the contract itself.
+  # what it acts on, and clients get the contract itself. Of parameters it checks only that required ones are there, and
+  # the only ones are parts of the path; values are checked by the backend, which can say what is wrong.
   paths = {
     for path, item in local.contract.paths : path => merge(
       {
@@ -109,16 +110,19 @@ locals {
   )
 
   gateway_responses = {
-    for kind, type in local.problem_types : kind => {
-      statusCode = tostring(local.problems[type].status)
-      responseParameters = {
-        for name, value in merge(local.problem_headers, type == "throttled" ? { "Retry-After" = "'5'" } : {}) :
-        "gatewayresponse.header.${name}" => value
-      }
-      responseTemplates = {
-        "application/json" = jsonencode(merge({ type = "urn:problem:patient-checkins:${type}" }, local.problems[type]))
-      }
-    }
+    for kind, type in local.problem_types : kind => merge(
+      # DEFAULT_4XX and DEFAULT_5XX are for whatever else there is, and each of those answers keeps its own status.
+      startswith(kind, "DEFAULT_") ? {} : { statusCode = tostring(local.problems[type].status) },
+      {
+        responseParameters = {
+          for name, value in merge(local.problem_headers, type == "throttled" ? { "Retry-After" = "'5'" } : {}) :
+          "gatewayresponse.header.${name}" => value
+        }
+        responseTemplates = {
+          "application/json" = jsonencode(merge({ type = "urn:problem:patient-checkins:${type}" }, local.problems[type]))
+        }
+      },
+    )
   }
 
   api_definition = merge(
@@ -129,6 +133,11 @@ locals {
       x-amazon-apigateway-gateway-responses  = local.gateway_responses
       x-amazon-apigateway-request-validator  = "parameters"
       x-amazon-apigateway-request-validators = { parameters = { validateRequestParameters = true, validateRequestBody = false } }
+    },
+    # TLS 1.2 and 1.3 only, on the API's own address too. The provider has no argument for it in this version.
+    var.tls_policy == null ? {} : {
+      x-amazon-apigateway-security-policy      = var.tls_policy
+      x-amazon-apigateway-endpoint-access-mode = "STRICT"
     },
     var.iam_authorization ? {
       components = {
@@ -162,7 +171,12 @@ resource "aws_api_gateway_deployment" "this" {
   rest_api_id = aws_api_gateway_rest_api.this.id
 
   triggers = {
-    definition = sha256(aws_api_gateway_rest_api.this.body)
+    # All that takes effect only with a new deployment.
+    definition = sha256(jsonencode([
+      aws_api_gateway_rest_api.this.body,
+      aws_api_gateway_rest_api.this.disable_execute_api_endpoint,
+      aws_api_gateway_rest_api.this.minimum_compression_size,
+    ]))
   }
 
   lifecycle {

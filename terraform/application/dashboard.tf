@@ -5,18 +5,18 @@ locals {
       title = "Events: appended, and applied"
       stat  = "Sum"
       series = [
-        [local.metrics_namespace, "EventsAppended", "Service", "checkin"],
-        [local.metrics_namespace, "EventsApplied", "Service", "projector"],
-        [local.metrics_namespace, "EventsReconciled", "Service", "reconciler"],
-        [local.metrics_namespace, "EventsAlreadyAppended", "Service", "checkin"],
+        [local.metrics_namespace, "EventsAppended", "Deployment", var.name, "Service", "checkin"],
+        [local.metrics_namespace, "EventsApplied", "Deployment", var.name, "Service", "projector"],
+        [local.metrics_namespace, "EventsReconciled", "Deployment", var.name, "Service", "reconciler"],
+        [local.metrics_namespace, "EventsAlreadyAppended", "Deployment", var.name, "Service", "checkin"],
       ]
     },
     {
       title = "How late events become visible (ms)"
       stat  = "Maximum"
       series = [
-        [local.metrics_namespace, "ProjectionLag", "Service", "projector"],
-        [local.metrics_namespace, "ReconcileLag", "Service", "reconciler"],
+        [local.metrics_namespace, "ProjectionLag", "Deployment", var.name, "Service", "projector"],
+        [local.metrics_namespace, "ReconcileLag", "Deployment", var.name, "Service", "reconciler"],
         ["AWS/Lambda", "IteratorAge", "FunctionName", local.function_names.projector],
       ]
     },
@@ -24,11 +24,11 @@ locals {
       title = "What went wrong with events"
       stat  = "Sum"
       series = [
-        [local.metrics_namespace, "IntegrityViolations", "Service", "projector"],
-        [local.metrics_namespace, "PatientsQuarantined", "Service", "projector"],
-        [local.metrics_namespace, "PatientsFailed", "Service", "projector"],
-        [local.metrics_namespace, "CatchUps", "Service", "projector"],
-        [local.metrics_namespace, "PatientsBehind", "Service", "reconciler"],
+        [local.metrics_namespace, "IntegrityViolations", "Deployment", var.name, "Service", "projector"],
+        [local.metrics_namespace, "PatientsQuarantined", "Deployment", var.name, "Service", "projector"],
+        [local.metrics_namespace, "PatientsFailed", "Deployment", var.name, "Service", "projector"],
+        [local.metrics_namespace, "CatchUps", "Deployment", var.name, "Service", "projector"],
+        [local.metrics_namespace, "PatientsBehind", "Deployment", var.name, "Service", "reconciler"],
       ]
     },
     {

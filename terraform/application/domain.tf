@@ -1,5 +1,4 @@
-# The API's own address takes TLS 1.0 too, which the provider can't change in this version; a domain can. What to do
-# without one is in docs/SECURITY.md.
+# An address of one's own, instead of the API's.
 resource "aws_api_gateway_domain_name" "this" {
   count = var.custom_domain == null ? 0 : 1
 

@@ -72,7 +72,7 @@ resource "aws_lambda_function" "this" {
   kms_key_arn = local.kms_key_arn
 
   environment {
-    variables = merge(each.value.environment, { LOG_LEVEL = var.log_level })
+    variables = merge(each.value.environment, { DEPLOYMENT = var.name, LOG_LEVEL = var.log_level })
   }
 
   tracing_config {

@@ -37,15 +37,14 @@ output "stream_failures_queue_url" {
   value       = aws_sqs_queue.this["stream_failures"].url
 }
 
+output "record_to_make" {
+  description = "The DNS record that is yours to make: name, type, value. Empty unless custom_domain has no zone_id."
+  value       = var.custom_domain == null || try(var.custom_domain.zone_id, null) != null ? "" : "${var.custom_domain.name} CNAME ${aws_api_gateway_domain_name.this[0].regional_domain_name}"
+}
+
 output "replay_environment" {
   description = "What `replay` takes from its environment to find this deployment."
-  value = {
-    AWS_REGION                = var.region
-    EVENT_TABLE               = aws_dynamodb_table.events.name
-    READ_MODEL_TABLE          = aws_dynamodb_table.read_model.name
-    QUARANTINE_QUEUE_URL      = aws_sqs_queue.this["quarantine"].url
-    STREAM_FAILURES_QUEUE_URL = aws_sqs_queue.this["stream_failures"].url
-  }
+  value       = { AWS_REGION = var.region, DEPLOYMENT = var.name }
 }
 
 output "function_names" {

@@ -30,6 +30,9 @@ resource "aws_cloudwatch_event_target" "this" {
   rule = aws_cloudwatch_event_rule.this[each.key].name
   arn  = aws_lambda_function.this[each.key].arn
 
+  # Always the same, so that it is put in its own place, and never beside one that a killed run left.
+  target_id = "function"
+
   retry_policy {
     # A tick that comes late is as good; a day later nobody waits for it.
     maximum_event_age_in_seconds = 3600

@@ -57,7 +57,8 @@ resource "aws_dynamodb_table" "events" {
 }
 
 # The table's own word, above every IAM policy of the account. IAM can't tell a put of a new item from one in the
-# place of another: that no event is replaced is up to the producer's condition, so nobody else may put at all.
+# place of another: that no event is replaced is up to the producer's condition, so nobody else may put at all. The
+# producer's role is named, not referred to, so that the policy stays with the table when all else is destroyed.
 resource "aws_dynamodb_resource_policy" "events" {
   count = var.append_only ? 1 : 0
 
@@ -87,7 +88,7 @@ resource "aws_dynamodb_resource_policy" "events" {
         Action    = ["dynamodb:PutItem"]
         Resource  = aws_dynamodb_table.events.arn
         Condition = {
-          ArnNotEquals = { "aws:PrincipalArn" = aws_iam_role.function["checkin"].arn }
+          ArnNotEquals = { "aws:PrincipalArn" = "arn:${local.partition}:iam::${local.account}:role/${var.name}-checkin" }
         }
       },
     ]

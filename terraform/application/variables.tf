@@ -1,7 +1,7 @@
 # --- What it is, and where ---------------------------------------------------------------------------------------
 
 variable "name" {
-  description = "Prefix of the name of everything. Two deployments in one account and region need two names, and share the metrics."
+  description = "Prefix of the name of everything. Two deployments in one account and region need two names."
   type        = string
   default     = "checkin"
   nullable    = false
@@ -314,8 +314,19 @@ variable "cors_allow_origin" {
   }
 }
 
+variable "tls_policy" {
+  description = "What TLS the API's own address takes: the name of an API Gateway security policy that begins with SecurityPolicy_. null leaves it at AWS's default, which accepts TLS 1.0."
+  type        = string
+  default     = "SecurityPolicy_TLS13_1_2_2021_06"
+
+  validation {
+    condition     = var.tls_policy == null || can(regex("^SecurityPolicy_[A-Za-z0-9_]+$", var.tls_policy))
+    error_message = "tls_policy must be the name of a security policy that begins with SecurityPolicy_."
+  }
+}
+
 variable "custom_domain" {
-  description = "Domain of the API with TLS 1.2 or later: name, ARN of its ACM certificate in this region, and the Route 53 zone for its record (null: make the record yourself). With a domain the API's own address is switched off. null: the API's own address."
+  description = "Domain of the API with TLS 1.2 or later: name, ARN of its ACM certificate in this region, and the Route 53 zone for its record (null: make the record yourself, as the output record_to_make says). With a domain the API's own address is switched off. null: the API's own address."
   type = object({
     name            = string
     certificate_arn = string
@@ -353,7 +364,7 @@ variable "waf_requests_per_address" {
 }
 
 variable "api_gateway_account" {
-  description = "Whether to set the role with which API Gateway writes logs. There is one for the whole account and region: set it to false where somebody else has set one."
+  description = "Whether to set the role with which API Gateway writes logs. There is one for the whole account and region; deploy.sh makes it false where somebody else has set one."
   type        = bool
   default     = true
   nullable    = false

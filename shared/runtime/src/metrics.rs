@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
 //! No call is made for them, and they are readable where there is no CloudWatch.
 //!
-//! Deliberately absent: dimensions other than the service. A patient, or anything of one, is never one.
+//! Deliberately absent: dimensions other than the deployment and the service. A patient, or anything of one, is never one.
 
 use std::io::Write as _;
 
@@ -64,12 +64,21 @@ impl Metric {
     }
 }
 
-/// Writes the values to stdout. If nobody reads that, they are lost, as logs would be.
-pub(crate) fn emit(service: &str, now: Timestamp, metrics: &[Metric]) {
-    let _ = writeln!(std::io::stdout(), "{}", line(service, now, metrics));
+/// Whose metrics they are: an account may hold several deployments, and none raises the alarms of another.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The deployment's name.
+    pub(crate) deployment: String,
+    /// The service's.
+    pub(crate) service: &'static str,
 }
 
-fn line(service: &str, now: Timestamp, metrics: &[Metric]) -> String {
+/// Writes the values to stdout. If nobody reads that, they are lost, as logs would be.
+pub(crate) fn emit(source: &Source, now: Timestamp, metrics: &[Metric]) {
+    let _ = writeln!(std::io::stdout(), "{}", line(source, now, metrics));
+}
+
+fn line(source: &Source, now: Timestamp, metrics: &[Metric]) -> String {
     let described: Vec<Value> = metrics
         .iter()
         .map(|metric| json!({ "Name": metric.name, "Unit": metric.unit.name() }))
@@ -81,12 +90,13 @@ fn line(service: &str, now: Timestamp, metrics: &[Metric]) -> String {
             "Timestamp": now.unix_millis(),
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
-                "Dimensions": [["Service"]],
+                "Dimensions": [["Deployment", "Service"]],
                 "Metrics": described,
             }],
         }),
     );
-    line.insert("Service".to_owned(), service.into());
+    line.insert("Deployment".to_owned(), source.deployment.as_str().into());
+    line.insert("Service".to_owned(), source.service.into());
     for metric in metrics {
         line.insert(metric.name.to_owned(), metric.value.into());
     }
@@ -101,7 +111,11 @@ mod tests {
     fn line_is_in_the_embedded_metric_format() {
         let now = Timestamp::from_unix_millis(1_764_000_000_123).unwrap();
         let metrics = [Metric::count("PatientsBehind", 3), Metric::millis("Lag", 1_500)];
-        let found: Value = serde_json::from_str(&line("reconciler", now, &metrics)).unwrap();
+        let source = Source {
+            deployment: "clinic".to_owned(),
+            service: "reconciler",
+        };
+        let found: Value = serde_json::from_str(&line(&source, now, &metrics)).unwrap();
         assert_eq!(
             found,
             json!({
@@ -109,13 +123,14 @@ mod tests {
                     "Timestamp": 1_764_000_000_123_u64,
                     "CloudWatchMetrics": [{
                         "Namespace": "PatientCheckins",
-                        "Dimensions": [["Service"]],
+                        "Dimensions": [["Deployment", "Service"]],
                         "Metrics": [
                             { "Name": "PatientsBehind", "Unit": "Count" },
                             { "Name": "Lag", "Unit": "Milliseconds" },
                         ],
                     }],
                 },
+                "Deployment": "clinic",
                 "Service": "reconciler",
                 "PatientsBehind": 3,
                 "Lag": 1_500,

@@ -4,8 +4,8 @@ use domain::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
-use crate::config::Lookup;
-use crate::metrics::{self, Metric};
+use crate::config::{Lookup, optional};
+use crate::metrics::{self, Metric, Source};
 use crate::xray::XRay;
 
 /// Which invocation of a function.
@@ -30,17 +30,21 @@ pub struct Report {
 /// Tells what invocations of one service have to report.
 #[derive(Debug)]
 pub struct Reporter {
-    service: &'static str,
+    source: Source,
     clock: Clock,
     xray: Option<XRay>,
 }
 
 impl Reporter {
-    /// Tells it for `service`, where the environment says.
+    /// Tells it for `service` of the deployment, and where, that the environment says. Without a name, as on one machine,
+    /// the deployment is `local`.
     #[must_use]
     pub fn from_lookup(service: &'static str, clock: Clock, lookup: Lookup<'_>) -> Reporter {
         Reporter {
-            service,
+            source: Source {
+                deployment: optional(lookup, "DEPLOYMENT").unwrap_or_else(|| "local".to_owned()),
+                service,
+            },
             clock,
             xray: XRay::from_lookup(lookup),
         }
@@ -56,7 +60,7 @@ impl Reporter {
     pub fn report(&self, invocation: Invocation<'_>, began: Timestamp, report: Report) {
         let now = (self.clock)();
         if !report.metrics.is_empty() {
-            metrics::emit(self.service, now, &report.metrics);
+            metrics::emit(&self.source, now, &report.metrics);
         }
         if let (Some(xray), false) = (&self.xray, report.annotations.is_empty()) {
             let annotations: Map<String, Value> = report
@@ -64,7 +68,25 @@ impl Reporter {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect();
-            xray.annotate(self.service, invocation, (began, now), &annotations);
+            xray.annotate(self.source.service, invocation, (began, now), &annotations);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::system_clock;
+
+    #[test]
+    fn metrics_are_those_of_the_deployment_in_the_environment_or_else_of_this_machine() {
+        let deployment = |name: Option<&str>| {
+            let lookup = |asked: &str| name.filter(|_| asked == "DEPLOYMENT").map(str::to_owned);
+            Reporter::from_lookup("checkin", system_clock, &lookup)
+                .source
+                .deployment
+        };
+        assert_eq!(deployment(Some("clinic")), "clinic");
+        assert_eq!(deployment(None), "local");
     }
 }

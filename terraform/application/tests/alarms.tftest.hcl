@@ -64,6 +64,20 @@ run "the_systems_own_metrics_are_those_that_the_code_emits" {
     ])
     error_message = "An alarm looks at a metric that its service does not emit."
   }
+  # And with other dimensions it would be another metric.
+  assert {
+    condition = alltrue([
+      for alarm in values(aws_cloudwatch_metric_alarm.this) : (
+        strcontains(
+          join("", [for source in fileset("../../services/${alarm.dimensions.Service}/src", "*.rs") : file("../../services/${alarm.dimensions.Service}/src/${source}")]),
+          "Reporter::from_lookup(\"${alarm.dimensions.Service}\""
+        )
+        && alarm.dimensions.Deployment == one(aws_lambda_function.this[alarm.dimensions.Service].environment).variables.DEPLOYMENT
+        && strcontains(file("../../shared/runtime/src/metrics.rs"), "\"Dimensions\": [[${join(", ", [for name in keys(alarm.dimensions) : "\"${name}\""])}]]")
+      ) if alarm.namespace == "PatientCheckins"
+    ])
+    error_message = "An alarm looks at a metric with other dimensions than its service emits."
+  }
   assert {
     condition     = strcontains(file("../../shared/runtime/src/metrics.rs"), "\"${aws_cloudwatch_metric_alarm.this["projection-lag"].namespace}\"")
     error_message = "The code emits its metrics elsewhere."
@@ -100,7 +114,7 @@ run "dashboard_shows_metrics_that_the_code_emits" {
     condition = alltrue(flatten([
       for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : [
         for series in try(widget.properties.metrics, []) : strcontains(
-          join("", [for source in fileset("../../services/${series[3]}/src", "*.rs") : file("../../services/${series[3]}/src/${source}")]),
+          join("", [for source in fileset("../../services/${series[5]}/src", "*.rs") : file("../../services/${series[5]}/src/${source}")]),
           "\"${series[1]}\""
         ) if series[0] == "PatientCheckins"
       ]

@@ -47,7 +47,7 @@ run "every_operation_of_the_contract_and_every_other_request_reaches_the_backend
   }
 }
 
-run "requests_are_validated_as_the_contract_says" {
+run "required_parameters_are_those_of_the_path_and_are_checked" {
   assert {
     condition = (
       jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-request-validator"] == "parameters"
@@ -65,6 +65,14 @@ run "requests_are_validated_as_the_contract_says" {
       ]
     ]))
     error_message = "A part of a path is not a required parameter."
+  }
+  assert {
+    condition = alltrue(flatten([
+      for path, item in jsondecode(aws_api_gateway_rest_api.this.body).paths : [
+        for operation in values(item) : [for parameter in try(operation.parameters, []) : parameter.required == (parameter.in == "path")]
+      ]
+    ]))
+    error_message = "Something else than a part of the path is required: say so in api.tf."
   }
 }
 
@@ -84,7 +92,8 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
           jsondecode(file("../../services/backend/openapi.json")).components.schemas.Problem.properties.type.enum,
           jsondecode(answer.responseTemplates["application/json"]).type
         )
-        && tostring(jsondecode(answer.responseTemplates["application/json"]).status) == answer.statusCode
+        # Whatever is not listed keeps the status that it has.
+        && try(answer.statusCode, null) == (startswith(kind, "DEFAULT_") ? null : tostring(jsondecode(answer.responseTemplates["application/json"]).status))
         && answer.responseParameters["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         && answer.responseParameters["gatewayresponse.header.Cache-Control"] == "'no-store'"
         && !strcontains(answer.responseTemplates["application/json"], "$")
@@ -127,6 +136,27 @@ run "logs_do_not_tell_whose_data_were_asked_for" {
   }
 }
 
+run "older_tls_is_refused_at_the_apis_own_address" {
+  assert {
+    condition = (
+      jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-security-policy"] == "SecurityPolicy_TLS13_1_2_2021_06"
+      && jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-endpoint-access-mode"] == "STRICT"
+    )
+    error_message = "The API's own address accepts TLS 1.0."
+  }
+}
+
+run "tls_is_left_to_aws_on_request" {
+  variables {
+    tls_policy = null
+  }
+
+  assert {
+    condition     = !can(regex("security-policy|access-mode", aws_api_gateway_rest_api.this.body))
+    error_message = "The API has a security policy that nobody asked for."
+  }
+}
+
 run "requests_are_throttled" {
   assert {
     condition     = aws_api_gateway_method_settings.all.method_path == "*/*" && one(aws_api_gateway_method_settings.all.settings).throttling_rate_limit == 50 && one(aws_api_gateway_method_settings.all.settings).throttling_burst_limit == 100
@@ -138,6 +168,10 @@ run "by_default_the_api_is_public_at_its_own_address" {
   assert {
     condition     = !strcontains(aws_api_gateway_rest_api.this.body, "sigv4") && !aws_api_gateway_rest_api.this.disable_execute_api_endpoint
     error_message = "The API is not public."
+  }
+  assert {
+    condition     = output.record_to_make == ""
+    error_message = "A record is asked for that nobody needs."
   }
   assert {
     condition     = output.patients_url == "https://api0000000.execute-api.eu-central-1.amazonaws.com/v1/patients"
@@ -177,9 +211,28 @@ run "with_a_domain_nobody_goes_round_its_tls_policy" {
     condition     = aws_api_gateway_domain_name.this[0].security_policy == "TLS_1_2" && aws_api_gateway_rest_api.this.disable_execute_api_endpoint
     error_message = "Older TLS gets through."
   }
+  # Switching the old address off takes effect only with a new deployment.
+  assert {
+    condition     = aws_api_gateway_deployment.this.triggers.definition == sha256(jsonencode([aws_api_gateway_rest_api.this.body, true, "1024"]))
+    error_message = "A running deployment would keep its old address open."
+  }
   assert {
     condition     = output.patients_url == "https://checkins.example.org/patients" && length(aws_route53_record.this) == 1 && aws_api_gateway_base_path_mapping.this[0].base_path == null
     error_message = "The patients are somewhere else."
+  }
+}
+
+run "without_a_zone_the_record_that_is_missing_is_named" {
+  variables {
+    custom_domain = {
+      name            = "checkins.example.org"
+      certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/00000000"
+    }
+  }
+
+  assert {
+    condition     = output.record_to_make == "checkins.example.org CNAME d-00000000.execute-api.eu-central-1.amazonaws.com" && length(aws_route53_record.this) == 0
+    error_message = "Nobody is told where the domain has to lead."
   }
 }
 

@@ -58,7 +58,7 @@ run "environment_has_exactly_the_names_that_the_code_reads" {
       } :
       length(setsubtract(
         toset(flatten([
-          for source in concat(sources, ["shared/runtime/src/telemetry.rs"]) :
+          for source in concat(sources, ["shared/runtime/src/telemetry.rs", "shared/runtime/src/report.rs"]) :
           regexall("(?:required|optional|parsed_or)\\(\\s*lookup,\\s*\"?([A-Z_]+)\"?", file("../../${source}"))
         ])),
         keys(one(aws_lambda_function.this[service].environment).variables)
@@ -70,7 +70,7 @@ run "environment_has_exactly_the_names_that_the_code_reads" {
     condition = alltrue([
       for service, made in aws_lambda_function.this : alltrue([
         for name in keys(one(made.environment).variables) : strcontains(
-          join("", [for source in ["services/checkin/src/config.rs", "services/backend/src/config.rs", "shared/runtime/src/projection_config.rs", "shared/runtime/src/telemetry.rs"] : file("../../${source}")]),
+          join("", [for source in ["services/checkin/src/config.rs", "services/backend/src/config.rs", "shared/runtime/src/projection_config.rs", "shared/runtime/src/telemetry.rs", "shared/runtime/src/report.rs"] : file("../../${source}")]),
           "\"${name}\""
         )
       ])
@@ -79,18 +79,28 @@ run "environment_has_exactly_the_names_that_the_code_reads" {
   }
   assert {
     condition = jsonencode({ for service, made in aws_lambda_function.this : service => one(made.environment).variables }) == jsonencode({
-      checkin = { EVENT_TABLE = "checkin-events", CHECKINS_PER_TICK = "1", ROSTER_FILE = "/roster.json", LOG_LEVEL = "info" }
-      backend = { READ_MODEL_TABLE = "checkin-read-model", CORS_ALLOW_ORIGIN = "https://app.example.org", LOG_LEVEL = "info" }
+      checkin = { EVENT_TABLE = "checkin-events", CHECKINS_PER_TICK = "1", ROSTER_FILE = "/roster.json", DEPLOYMENT = "checkin", LOG_LEVEL = "info" }
+      backend = { READ_MODEL_TABLE = "checkin-read-model", CORS_ALLOW_ORIGIN = "https://app.example.org", DEPLOYMENT = "checkin", LOG_LEVEL = "info" }
       projector = {
-        EVENT_TABLE          = "checkin-events", READ_MODEL_TABLE = "checkin-read-model", CONCURRENCY = "16", LOG_LEVEL = "info"
+        EVENT_TABLE          = "checkin-events", READ_MODEL_TABLE = "checkin-read-model", CONCURRENCY = "16", DEPLOYMENT = "checkin", LOG_LEVEL = "info"
         QUARANTINE_QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/123456789012/quarantine"
       }
       reconciler = {
-        EVENT_TABLE          = "checkin-events", READ_MODEL_TABLE = "checkin-read-model", CONCURRENCY = "16", LOG_LEVEL = "info"
+        EVENT_TABLE          = "checkin-events", READ_MODEL_TABLE = "checkin-read-model", CONCURRENCY = "16", DEPLOYMENT = "checkin", LOG_LEVEL = "info"
         QUARANTINE_QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/123456789012/quarantine"
       }
     })
     error_message = "A function has another environment."
+  }
+}
+
+run "replay_is_told_what_it_reads" {
+  assert {
+    condition = output.replay_environment == { AWS_REGION = "eu-central-1", DEPLOYMENT = "checkin" } && alltrue([
+      for name in keys(output.replay_environment) :
+      strcontains(file("../../services/replay/src/connection.rs"), "env = \"${name}\"") if !startswith(name, "AWS_")
+    ])
+    error_message = "replay is told something that it does not read, or not where its deployment is."
   }
 }
 

@@ -127,9 +127,13 @@ run "nobody_changes_an_event" {
       ]
       } == {
       AnEventNeverChanges    = ["Deny", "dynamodb:BatchWriteItem dynamodb:DeleteItem dynamodb:PartiQLDelete dynamodb:PartiQLInsert dynamodb:PartiQLUpdate dynamodb:UpdateItem", "arn:aws:dynamodb:eu-central-1:123456789012:table/events", ""]
-      OnlyTheProducerAppends = ["Deny", "dynamodb:PutItem", "arn:aws:dynamodb:eu-central-1:123456789012:table/events", "arn:aws:iam::123456789012:role/checkin"]
+      OnlyTheProducerAppends = ["Deny", "dynamodb:PutItem", "arn:aws:dynamodb:eu-central-1:123456789012:table/events", "arn:aws:iam::123456789012:role/checkin-checkin"]
     }
     error_message = "The event table's own policy is not the one that is written here."
+  }
+  assert {
+    condition     = aws_iam_role.function["checkin"].name == "checkin-checkin"
+    error_message = "The event table's own policy names another role than the producer's."
   }
 }
 

@@ -34,6 +34,7 @@ run "wrong_values_are_refused_first_ones" {
     permissions_boundary     = "boundary"
     throttle                 = { rate = 0 }
     cors_allow_origin        = "app.example.org"
+    tls_policy               = "TLS_1_0"
     custom_domain            = { name = "Not a domain", certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/0" }
     waf_requests_per_address = 9
     alarm_email              = "nobody"
@@ -62,6 +63,7 @@ run "wrong_values_are_refused_first_ones" {
     var.permissions_boundary,
     var.throttle,
     var.cors_allow_origin,
+    var.tls_policy,
     var.custom_domain,
     var.waf_requests_per_address,
     var.alarm_email,

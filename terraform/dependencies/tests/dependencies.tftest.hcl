@@ -55,11 +55,13 @@ run "images_are_encrypted_with_the_one_key" {
 run "key_is_used_by_those_who_are_named" {
   assert {
     condition = jsonencode([
-      for statement in jsondecode(aws_kms_key.this[0].policy).Statement : [statement.Sid, values(statement.Principal), statement.Action]
+      for statement in jsondecode(aws_kms_key.this[0].policy).Statement : [statement.Sid, values(statement.Principal), statement.Action, try(statement.Condition, {})]
       ]) == jsonencode([
-      ["PoliciesOfThisAccountDecide", ["arn:aws:iam::123456789012:root"], "kms:*"],
-      ["LogsAreEncrypted", ["logs.eu-central-1.amazonaws.com"], ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]],
-      ["AlarmsAreSent", ["cloudwatch.amazonaws.com"], ["kms:Decrypt", "kms:GenerateDataKey"]],
+      ["PoliciesOfThisAccountDecide", ["arn:aws:iam::123456789012:root"], "kms:*", {}],
+      ["LogsAreEncrypted", ["logs.eu-central-1.amazonaws.com"], ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"],
+        { ArnLike = { "kms:EncryptionContext:aws:logs:arn" = "arn:aws:logs:eu-central-1:123456789012:log-group:*" } }
+      ],
+      ["AlarmsAreSent", ["cloudwatch.amazonaws.com"], ["kms:Decrypt", "kms:GenerateDataKey"], { StringEquals = { "aws:SourceAccount" = "123456789012" } }],
     ])
     error_message = "The key's policy is not the one that is written here."
   }

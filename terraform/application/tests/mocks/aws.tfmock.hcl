@@ -45,11 +45,6 @@ override_resource {
   values = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:function" }
 }
 
-override_resource {
-  target = aws_iam_role.function["checkin"]
-  values = { arn = "arn:aws:iam::123456789012:role/checkin" }
-}
-
 mock_resource "aws_iam_role" {
   defaults = { arn = "arn:aws:iam::123456789012:role/some" }
 }
@@ -82,6 +77,10 @@ mock_resource "aws_api_gateway_rest_api" {
     id            = "api0000000"
     execution_arn = "arn:aws:execute-api:eu-central-1:123456789012:api0000000"
   }
+}
+
+mock_resource "aws_api_gateway_domain_name" {
+  defaults = { regional_domain_name = "d-00000000.execute-api.eu-central-1.amazonaws.com" }
 }
 
 mock_resource "aws_api_gateway_stage" {
