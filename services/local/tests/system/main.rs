@@ -11,6 +11,7 @@ mod append;
 mod canary;
 mod check;
 mod crashes;
+mod health;
 mod http;
 mod load;
 mod pipeline;
