@@ -20,4 +20,5 @@ mod repair;
 mod start_and_end;
 mod system;
 mod tampering;
+mod the_front;
 mod watching;
