@@ -100,13 +100,18 @@ locals {
 
   problem_headers = merge(
     {
-      "Cache-Control"             = "'no-store'"
-      "Content-Type"              = "'application/problem+json'"
-      "Strict-Transport-Security" = "'max-age=31536000'"
-      "X-Content-Type-Options"    = "'nosniff'"
-      "X-Correlation-Id"          = "context.requestId"
+      "Cache-Control"                = "'no-store'"
+      "Content-Type"                 = "'application/problem+json'"
+      "Cross-Origin-Resource-Policy" = "'same-origin'"
+      "Referrer-Policy"              = "'no-referrer'"
+      "Strict-Transport-Security"    = "'max-age=31536000'"
+      "X-Content-Type-Options"       = "'nosniff'"
+      "X-Correlation-Id"             = "context.requestId"
     },
-    var.cors_allow_origin == null ? {} : { "Access-Control-Allow-Origin" = "'${var.cors_allow_origin}'" },
+    var.cors_allow_origin == null ? {} : {
+      "Access-Control-Allow-Origin"   = "'${var.cors_allow_origin}'"
+      "Access-Control-Expose-Headers" = "'retry-after, x-correlation-id'"
+    },
   )
 
   gateway_responses = {

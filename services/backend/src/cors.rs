@@ -20,6 +20,12 @@ pub struct AllowOrigin(HeaderValue);
 pub struct InvalidOrigin;
 
 impl AllowOrigin {
+    /// The setting, as it is sent.
+    #[must_use]
+    pub const fn as_header(&self) -> &HeaderValue {
+        &self.0
+    }
+
     /// What every answer has.
     pub(crate) fn add_to_answer(&self, headers: &mut HeaderMap) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.0.clone());

@@ -92,6 +92,11 @@ impl Asset {
     }
 }
 
+/// It needs nothing of the device that it is shown on. (Most others of these features need a gesture, or the page's own
+/// script, which has none of them.)
+const NOTHING_OF_THE_DEVICE: &str =
+    "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()";
+
 /// The page itself. Its addresses are relative to where the request says that the API is.
 pub(crate) fn page(request: &ApiGatewayProxyRequest) -> Representation {
     let assets = format!("assets/{}", VERSION.as_str());
@@ -100,6 +105,7 @@ pub(crate) fn page(request: &ApiGatewayProxyRequest) -> Representation {
         .replace("{{assets}}", &assets);
     Representation {
         content_security_policy: POLICY,
+        permissions_policy: Some(NOTHING_OF_THE_DEVICE),
         ..Representation::revalidated("text/html; charset=utf-8", page)
     }
 }

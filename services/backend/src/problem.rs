@@ -2,7 +2,7 @@
 //!
 //! | `type`, after `urn:problem:patient-checkins:` | status | what the client does |
 //! |---|---|---|
-//! | `invalid-parameter` | 400 | correct the query parameter that `parameter` names |
+//! | `invalid-parameter` | 400 | correct the query parameter that `parameter` names, or leave out the unknown one |
 //! | `invalid-cursor` | 400 | begin again, without the cursor |
 //! | `unknown-patient` | 404 | there is no such patient (nor can be, if the id is malformed) |
 //! | `unknown-route` | 404 | correct the path |
@@ -24,11 +24,17 @@ use crate::representation::{Projected, json};
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
-    /// A query parameter is unknown, repeated or malformed.
+    /// A query parameter is unknown. Its name is not kept: it can be misplaced data.
+    #[error("a parameter is unknown")]
+    UnknownParameter {
+        /// Which ones there are.
+        known: &'static [&'static str],
+    },
+    /// A query parameter is repeated or malformed.
     #[error("a parameter is invalid")]
     InvalidParameter {
-        /// Its name, if that can be repeated.
-        parameter: Option<String>,
+        /// Its name.
+        parameter: &'static str,
         /// What is wrong, as a sentence that can follow the name.
         reason: &'static str,
     },
@@ -62,14 +68,14 @@ pub(crate) enum Problem {
 
 /// The body.
 #[derive(Debug, Serialize)]
-struct Body<'a> {
+struct Body {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
     status: u16,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameter: Option<&'a str>,
+    parameter: Option<&'static str>,
     #[serde(flatten)]
     stalled: Option<Stalled>,
 }
@@ -85,17 +91,14 @@ struct Stalled {
 
 impl Problem {
     /// A parameter of the API that is not as it should be: `reason` follows its name.
-    pub(crate) fn invalid(parameter: &str, reason: &'static str) -> Problem {
-        Problem::InvalidParameter {
-            parameter: Some(parameter.to_owned()),
-            reason,
-        }
+    pub(crate) const fn invalid(parameter: &'static str, reason: &'static str) -> Problem {
+        Problem::InvalidParameter { parameter, reason }
     }
 
     /// The stable code.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Problem::InvalidParameter { .. } => "invalid-parameter",
+            Problem::UnknownParameter { .. } | Problem::InvalidParameter { .. } => "invalid-parameter",
             Problem::InvalidCursor => "invalid-cursor",
             Problem::UnknownPatient => "unknown-patient",
             Problem::UnknownRoute => "unknown-route",
@@ -109,7 +112,9 @@ impl Problem {
     /// The status.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Problem::InvalidParameter { .. } | Problem::InvalidCursor => StatusCode::BAD_REQUEST,
+            Problem::UnknownParameter { .. } | Problem::InvalidParameter { .. } | Problem::InvalidCursor => {
+                StatusCode::BAD_REQUEST
+            }
             Problem::UnknownPatient | Problem::UnknownRoute => StatusCode::NOT_FOUND,
             Problem::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Problem::NotAppliedYet | Problem::Stalled { .. } | Problem::Unavailable(_) => {
@@ -124,7 +129,8 @@ impl Problem {
         match self {
             Problem::NotAppliedYet | Problem::Unavailable(_) => Some(1),
             Problem::Stalled { .. } => Some(60),
-            Problem::InvalidParameter { .. }
+            Problem::UnknownParameter { .. }
+            | Problem::InvalidParameter { .. }
             | Problem::InvalidCursor
             | Problem::UnknownPatient
             | Problem::UnknownRoute
@@ -135,9 +141,10 @@ impl Problem {
     /// The body.
     pub(crate) fn body(&self) -> String {
         let parameter = match self {
-            Problem::InvalidParameter { parameter, .. } => parameter.as_deref(),
+            Problem::InvalidParameter { parameter, .. } => Some(*parameter),
             Problem::InvalidCursor => Some("cursor"),
-            Problem::UnknownPatient
+            Problem::UnknownParameter { .. }
+            | Problem::UnknownPatient
             | Problem::UnknownRoute
             | Problem::MethodNotAllowed
             | Problem::NotAppliedYet
@@ -149,7 +156,8 @@ impl Problem {
                 stale_since: stall.since,
                 projected: projected.clone(),
             }),
-            Problem::InvalidParameter { .. }
+            Problem::UnknownParameter { .. }
+            | Problem::InvalidParameter { .. }
             | Problem::InvalidCursor
             | Problem::UnknownPatient
             | Problem::UnknownRoute
@@ -170,7 +178,9 @@ impl Problem {
     /// The same for every problem of the type.
     const fn title(&self) -> &'static str {
         match self {
-            Problem::InvalidParameter { .. } => "A query parameter is invalid",
+            Problem::UnknownParameter { .. } | Problem::InvalidParameter { .. } => {
+                "A query parameter is invalid"
+            }
             Problem::InvalidCursor => "The cursor is invalid",
             Problem::UnknownPatient => "There is no such patient",
             Problem::UnknownRoute => "There is nothing at this path",
@@ -183,14 +193,11 @@ impl Problem {
 
     fn detail(&self) -> String {
         match self {
-            Problem::InvalidParameter {
-                parameter: Some(parameter),
-                reason,
-            } => format!("The parameter {parameter} {reason}."),
-            Problem::InvalidParameter {
-                parameter: None,
-                reason,
-            } => format!("A parameter {reason}."),
+            Problem::UnknownParameter { known: [] } => "There are no parameters here.".to_owned(),
+            Problem::UnknownParameter { known } => {
+                format!("A parameter is not known here. Known here: {}.", known.join(", "))
+            }
+            Problem::InvalidParameter { parameter, reason } => format!("The parameter {parameter} {reason}."),
             Problem::InvalidCursor => {
                 "The parameter cursor was not given out for this query. Begin again without it.".to_owned()
             }

@@ -113,12 +113,10 @@ impl Health {
 
 impl Projected {
     pub(crate) fn new(generation: Generation, freshness: &Freshness) -> Projected {
-        let progress = freshness.progress.as_ref();
         Projected {
             generation: Some(generation),
-            last_applied_at: progress.map(|last| last.applied_at),
-            // Two machines' clocks: the difference may come out negative.
-            lag_millis: progress.map(|last| last.applied_at.millis_since(last.recorded_at).max(0)),
+            last_applied_at: freshness.last_applied_at(),
+            lag_millis: freshness.lag_millis(),
             compared_to: freshness.sweep.as_ref().map(|last| last.swept_to),
         }
     }

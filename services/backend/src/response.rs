@@ -21,6 +21,8 @@ use crate::representation::json;
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 /// Whoever likes may keep it, and has to ask each time whether it has changed.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 /// Every resource has the same methods.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
@@ -32,6 +34,8 @@ pub(crate) struct Representation {
     pub(crate) cache_control: HeaderValue,
     /// What a browser that shows it may load (<https://www.w3.org/TR/CSP3/>).
     pub(crate) content_security_policy: &'static str,
+    /// What of the device it may use, where it is a page (<https://www.w3.org/TR/permissions-policy/>).
+    pub(crate) permissions_policy: Option<&'static str>,
     /// Where the next page is, relative to this one.
     pub(crate) next: Option<String>,
 }
@@ -44,6 +48,7 @@ impl Representation {
             media_type: "application/json",
             cache_control: NOT_KEPT,
             content_security_policy: NOTHING,
+            permissions_policy: None,
             next: None,
         }
     }
@@ -58,6 +63,7 @@ impl Representation {
             media_type,
             cache_control: REVALIDATED,
             content_security_policy: NOTHING,
+            permissions_policy: None,
             next: None,
         }
     }
@@ -88,6 +94,8 @@ pub(crate) fn representation(
             HeaderValue::from_static(representation.content_security_policy),
         ),
     ]);
+    let permissions = representation.permissions_policy.map(HeaderValue::from_static);
+    headers.extend(permissions.map(|policy| (PERMISSIONS_POLICY, policy)));
     let next = representation
         .next
         .map(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")));
@@ -137,6 +145,12 @@ pub(crate) fn complete(
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         // An address can name a patient.
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // Nor does an answer get into another site's process as an image or a script, which CORS has no say in
+        // (https://fetch.spec.whatwg.org/#cross-origin-resource-policy-header).
+        (
+            CROSS_ORIGIN_RESOURCE_POLICY,
+            HeaderValue::from_static("same-origin"),
+        ),
     ]);
     headers.extend(correlation_id.map(|id| (X_CORRELATION_ID, id.to_header())));
     if let Some(allow_origin) = allow_origin {

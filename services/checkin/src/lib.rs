@@ -21,7 +21,7 @@ use runtime::{Invocation, Reporter, telemetry};
 pub use config::Config;
 pub use handler::{Checkin, CheckinError, Handled, Summary};
 pub use request::{InvalidRequest, Request};
-pub use roster::{EntryProblem, Place, Roster, RosterEntry, RosterError};
+pub use roster::{EntryProblem, Place, Roster, RosterEntry, RosterError, WrongEntry};
 pub use tick::Tick;
 
 /// Runs the service on the Lambda Runtime API, configured by its environment.

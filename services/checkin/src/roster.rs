@@ -1,6 +1,7 @@
 //! Who is checked in: the patients that this system knows of.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use domain::{InvalidPatient, PatientId, PatientName};
@@ -41,16 +42,28 @@ pub enum RosterError {
     /// It has no entries, or none of somebody who may check in.
     #[error("the roster has nobody who may check in")]
     Empty,
-    /// It has a wrong entry.
-    #[error("{place}{} of the roster{} {problem}", OfPatient(id.as_ref()), OnLine(*place))]
-    Entry {
-        /// Where.
-        place: Place,
-        /// Its id, if it has a valid one.
-        id: Option<PatientId>,
-        /// What is wrong.
-        problem: EntryProblem,
+    /// It has wrong entries.
+    #[error("{}", Listed { first, more: *more })]
+    Entries {
+        /// The first of them, at least one.
+        first: Vec<WrongEntry>,
+        /// How many others there are.
+        more: usize,
     },
+}
+
+/// So many wrong entries are told one by one.
+const MOST_TOLD: usize = 20;
+
+/// An entry of a roster that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongEntry {
+    /// Where.
+    pub place: Place,
+    /// Its id, if it has a valid one.
+    pub id: Option<PatientId>,
+    /// What is wrong.
+    pub problem: EntryProblem,
 }
 
 /// Where in a roster.
@@ -109,19 +122,19 @@ pub enum EntryProblem {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) place: Place,
-    pub(crate) entry: Result<Option<RosterEntry>, WrongEntry>,
+    pub(crate) entry: Result<Option<RosterEntry>, Unusable>,
 }
 
 /// What is wrong, and with whom.
 #[derive(Debug)]
-pub(crate) struct WrongEntry {
+pub(crate) struct Unusable {
     pub(crate) id: Option<PatientId>,
     pub(crate) problem: EntryProblem,
 }
 
-impl From<EntryProblem> for WrongEntry {
-    fn from(problem: EntryProblem) -> WrongEntry {
-        WrongEntry { id: None, problem }
+impl From<EntryProblem> for Unusable {
+    fn from(problem: EntryProblem) -> Unusable {
+        Unusable { id: None, problem }
     }
 }
 
@@ -147,7 +160,7 @@ impl Roster {
     /// `fhir.rs`).
     ///
     /// # Errors
-    /// [`RosterError`] names the first entry that is wrong.
+    /// [`RosterError`] names the first entries that are wrong, and counts the others.
     pub fn parse(text: &str) -> Result<Roster, RosterError> {
         // A byte order mark, which some programs on Windows write.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -158,18 +171,33 @@ impl Roster {
         };
         let mut entries = Vec::with_capacity(found.len());
         let mut places = HashMap::with_capacity(found.len());
+        let (mut first_wrong, mut more) = (Vec::new(), 0);
         for Found { place, entry } in found {
-            let wrong = |WrongEntry { id, problem }| RosterError::Entry { place, id, problem };
-            let Some(entry) = entry.map_err(wrong)? else {
-                continue;
+            let problem = match entry {
+                Ok(None) => continue,
+                Ok(Some(entry)) => match places.entry(entry.id.clone()) {
+                    Entry::Vacant(free) => {
+                        free.insert(place);
+                        entries.push(entry);
+                        continue;
+                    }
+                    Entry::Occupied(taken) => Unusable {
+                        id: Some(entry.id),
+                        problem: EntryProblem::Duplicate { first: *taken.get() },
+                    },
+                },
+                Err(unusable) => unusable,
             };
-            if let Some(first) = places.insert(entry.id.clone(), place) {
-                return Err(wrong(WrongEntry {
-                    id: Some(entry.id),
-                    problem: EntryProblem::Duplicate { first },
-                }));
+            if first_wrong.len() < MOST_TOLD {
+                let Unusable { id, problem } = problem;
+                first_wrong.push(WrongEntry { place, id, problem });
+            } else {
+                more += 1;
             }
-            entries.push(entry);
+        }
+        if !first_wrong.is_empty() {
+            let first = first_wrong;
+            return Err(RosterError::Entries { first, more });
         }
         if entries.is_empty() {
             return Err(RosterError::Empty);
@@ -190,36 +218,82 @@ fn list(text: &str) -> Result<Vec<Found>, RosterError> {
     let Value::Array(values) = json else {
         return Err(RosterError::NotARoster);
     };
-    let found = (1..).zip(&values).map(|(number, value)| Found {
-        place: Place::Entry { number, line: None },
-        entry: entry(value).map(Some),
-    });
-    Ok(found.collect())
+    let mut found = Vec::with_capacity(values.len());
+    for (number, value) in (1..).zip(&values) {
+        let place = Place::Entry { number, line: None };
+        // Some systems export their resources as a plain list.
+        if present(value, "resourceType").is_some() {
+            found.extend(fhir::resources(value, place)?);
+        } else {
+            let entry = entry(value).map(Some);
+            found.push(Found { place, entry });
+        }
+    }
+    Ok(found)
 }
 
-fn entry(value: &Value) -> Result<RosterEntry, WrongEntry> {
-    let id: PatientId = text_field(value, "id")?;
-    match text_field(value, "name") {
+fn entry(value: &Value) -> Result<RosterEntry, Unusable> {
+    let id: PatientId = text_field(value, "id")?.parse().map_err(EntryProblem::Invalid)?;
+    match text_field(value, "name").and_then(name) {
         Ok(name) => Ok(RosterEntry { id, name }),
-        Err(problem) => Err(WrongEntry {
+        Err(problem) => Err(Unusable {
             id: Some(id),
             problem,
         }),
     }
 }
 
-pub(crate) fn text_field<T: std::str::FromStr<Err = InvalidPatient>>(
-    entry: &Value,
-    name: &'static str,
-) -> Result<T, EntryProblem> {
-    let text = entry
-        .as_object()
-        .ok_or(EntryProblem::NotAnObject)?
-        .get(name)
-        .ok_or(EntryProblem::Missing(name))?
-        .as_str()
-        .ok_or(EntryProblem::NotText(name))?;
-    text.parse().map_err(EntryProblem::Invalid)
+/// A name as it is shown: on one line, whatever lines it was written in.
+pub(crate) fn name(text: &str) -> Result<PatientName, EntryProblem> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").parse().map_err(EntryProblem::Invalid)
+}
+
+/// A field, unless it is `null`, which is as good as absent.
+pub(crate) fn present<'v>(entry: &'v Value, field: &str) -> Option<&'v Value> {
+    entry.get(field).filter(|value| !value.is_null())
+}
+
+pub(crate) fn text_field<'v>(entry: &'v Value, field: &'static str) -> Result<&'v str, EntryProblem> {
+    if !entry.is_object() {
+        return Err(EntryProblem::NotAnObject);
+    }
+    let value = present(entry, field).ok_or(EntryProblem::Missing(field))?;
+    value.as_str().ok_or(EntryProblem::NotText(field))
+}
+
+impl fmt::Display for WrongEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WrongEntry { place, id, problem } = self;
+        write!(f, "{place}")?;
+        if let Some(id) = id {
+            write!(f, " ({id})")?;
+        }
+        write!(f, " of the roster{} {problem}", OnLine(*place))
+    }
+}
+
+/// Wrong entries, in one line: it goes to a terminal, or into a log.
+struct Listed<'a> {
+    first: &'a [WrongEntry],
+    more: usize,
+}
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.first.len() + self.more;
+        if count > 1 {
+            write!(f, "{count} entries cannot be used: ")?;
+        }
+        for (index, wrong) in self.first.iter().enumerate() {
+            let between = if index > 0 { "; " } else { "" };
+            write!(f, "{between}{wrong}")?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -228,14 +302,6 @@ impl fmt::Display for Place {
             Place::Entry { number, .. } => write!(f, "entry {number}"),
             Place::Line(line) => write!(f, "line {line}"),
         }
-    }
-}
-
-struct OfPatient<'a>(Option<&'a PatientId>);
-
-impl fmt::Display for OfPatient<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |id| write!(f, " ({id})"))
     }
 }
 
@@ -270,6 +336,32 @@ mod tests {
     fn other_fields_are_ignored() {
         let roster = Roster::parse(r#"[{"id":"a","name":"Ada","ward":7}]"#).unwrap();
         assert_eq!(roster.entries()[0].id.as_str(), "a");
+    }
+
+    #[test]
+    fn a_name_is_on_one_line_however_it_was_written() {
+        let roster = Roster::parse(r#"[{"id":"a","name":" Ada\n\t B.\u00a0 Example\r\n"}]"#).unwrap();
+        assert_eq!(roster.entries()[0].name.as_str(), "Ada B. Example");
+    }
+
+    #[test]
+    fn wrong_entries_are_told_together_and_counted_when_they_are_many() {
+        let wrong = Roster::parse(r#"[{"id":"a"},{"id":"b","name":"Secret"},7,{"id":"b","name":"Secret"}]"#);
+        assert_eq!(
+            wrong.unwrap_err().to_string(),
+            "3 entries cannot be used: entry 1 (a) of the roster has no name; entry 3 of the roster is not an object; \
+             entry 4 (b) of the roster has the id of entry 2"
+        );
+        let many = vec!["7"; 25].join(",");
+        let wrong = Roster::parse(&format!("[{many}]")).unwrap_err().to_string();
+        assert!(
+            wrong.starts_with("25 entries cannot be used: entry 1 of"),
+            "{wrong}"
+        );
+        assert!(
+            wrong.ends_with("entry 20 of the roster is not an object; and 5 more"),
+            "{wrong}"
+        );
     }
 
     #[test]
@@ -316,7 +408,7 @@ mod tests {
             "entry 1 of the roster is invalid: a patient id is 1 to 64 of A-Z a-z 0-9 - .",
         );
         check(
-            r#"[{"id":"a","name":"Secret\n"}]"#,
+            r#"[{"id":"a","name":"Secret\u0007"}]"#,
             "entry 1 (a) of the roster is invalid: \
              a patient name is 1 to 200 characters, not blank and without control characters",
         );

@@ -6,6 +6,7 @@
 //! `/pipeline`, which is not of the API: every answer says by a link that it is there.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,13 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, LINK, TRANSFER_ENCODING, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    LINK, REFERRER_POLICY, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -58,6 +61,7 @@ pub(crate) async fn run(
     listener: TcpListener,
     function: Arc<Function>,
     pipeline: Pipeline,
+    allow_origin: Option<HeaderValue>,
     clock: Clock,
     mut stopping: Stopping,
 ) {
@@ -65,13 +69,14 @@ pub(crate) async fn run(
     let gateway = Arc::new(Gateway {
         function,
         pipeline,
+        allow_origin,
         clock,
         request_ids,
     });
     let routes = Router::new()
         .route(PIPELINE, get(watch).fallback(watch_only))
         .fallback(handle)
-        .layer(middleware::from_fn(compressed))
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), compressed))
         .with_state(gateway);
     let stop = async move { stopping.wait().await };
     // It does not fail once it listens.
@@ -81,8 +86,17 @@ pub(crate) async fn run(
 struct Gateway {
     function: Arc<Function>,
     pipeline: Pipeline,
+    /// Whose pages may read what the gateway answers by itself: as the function says of its answers.
+    allow_origin: Option<HeaderValue>,
     clock: Clock,
     request_ids: RequestIds,
+}
+
+impl Gateway {
+    fn refuse(&self, refusal: Refusal) -> Response {
+        let request_id = self.request_ids.next().to_string();
+        refusal.response(&request_id, self.allow_origin.as_ref())
+    }
 }
 
 async fn watch(State(gateway): State<Arc<Gateway>>, asked: HeaderMap) -> Response {
@@ -90,10 +104,7 @@ async fn watch(State(gateway): State<Arc<Gateway>>, asked: HeaderMap) -> Respons
         Ok(watched) => watched,
         Err(error) => {
             tracing::warn!(error = %runtime::telemetry::chain(&error), "the pipeline cannot be watched");
-            return plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The pipeline cannot be watched at the moment",
-            );
+            return gateway.refuse(Refusal::Unavailable);
         }
     };
     let etag = etag::of(&watched);
@@ -114,14 +125,14 @@ async fn watch(State(gateway): State<Arc<Gateway>>, asked: HeaderMap) -> Respons
 }
 
 /// The pipeline takes no other method.
-async fn watch_only() -> Response {
-    let refused = plain(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed here");
-    ([(ALLOW, "GET, HEAD")], refused).into_response()
+async fn watch_only(State(gateway): State<Arc<Gateway>>) -> Response {
+    ([(ALLOW, "GET, HEAD")], gateway.refuse(Refusal::NotAllowed)).into_response()
 }
 
 /// Compresses what is large enough, for whoever accepts it.
-async fn compressed(request: Request, next: Next) -> Response {
-    let is_accepted = accepts_gzip(request.headers());
+async fn compressed(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    // An answer to HEAD has no body to compress, nor a length to get from it.
+    let is_accepted = request.method() != Method::HEAD && accepts_gzip(request.headers());
     let response = next.run(request).await;
     if !is_accepted || response.headers().contains_key(CONTENT_ENCODING) {
         return response;
@@ -129,7 +140,7 @@ async fn compressed(request: Request, next: Next) -> Response {
     let (mut head, body) = response.into_parts();
     // All of them are in memory already, and none is larger than an answer of a function can be.
     let Ok(body) = to_bytes(body, usize::MAX).await else {
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong");
+        return gateway.refuse(Refusal::Failed);
     };
     if body.len() < COMPRESSED_FROM_BYTES {
         return Response::from_parts(head, Body::from(body));
@@ -165,57 +176,133 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large");
-    };
     let request_id = gateway.request_ids.next().to_string();
-    let Ok(event) = serde_json::to_vec(&event(&parts, &body, &request_id, (gateway.clock)())) else {
-        return plain(StatusCode::BAD_REQUEST, "A query parameter is invalid");
-    };
+    let answered = answer(&gateway, request, &request_id).await;
+    answered.unwrap_or_else(|refusal| refusal.response(&request_id, gateway.allow_origin.as_ref()))
+}
+
+async fn answer(gateway: &Gateway, request: Request, request_id: &str) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY_BYTES)
+        .await
+        .map_err(|_| Refusal::TooLarge)?;
+    let event = serde_json::to_vec(&event(&parts, &body, request_id, (gateway.clock)()))
+        .map_err(|_| Refusal::Malformed)?;
     if event.len() > MAX_PAYLOAD_BYTES {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large");
+        return Err(Refusal::TooLarge);
     }
-    match timeout(INTEGRATION_TIMEOUT, gateway.function.invoke(event.into())).await {
-        Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "There was no answer in time"),
-        Ok(Err(InvokeError::Stopping { .. })) => plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The data cannot be read at the moment",
-        ),
-        Ok(Err(error @ InvokeError::FunctionError { .. })) => {
+    let invoked = timeout(INTEGRATION_TIMEOUT, gateway.function.invoke(event.into()))
+        .await
+        .map_err(|_| Refusal::Timeout)?;
+    let answer = invoked.map_err(|error| match error {
+        InvokeError::Stopping { .. } => Refusal::Unavailable,
+        InvokeError::FunctionError { .. } => {
             tracing::warn!(error = %runtime::telemetry::chain(&error), request_id, "request failed");
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
+            Refusal::Failed
         }
-        Ok(Ok(answer)) => response(&answer).unwrap_or_else(|reason| {
-            tracing::error!(%reason, request_id, "malformed proxy response");
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
-        }),
-    }
+    })?;
+    response(&answer, &parts.method).map_err(|reason| {
+        tracing::error!(%reason, request_id, "malformed proxy response");
+        Refusal::Failed
+    })
 }
 
 /// What the gateway answers by itself: a problem of the contract's types, as the deployment's gateway responses are.
-fn plain(status: StatusCode, title: &str) -> Response {
-    let (kind, detail) = match status {
-        StatusCode::BAD_REQUEST => ("invalid-parameter", "The request is malformed."),
-        StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Ask with one of those that Allow names."),
-        StatusCode::PAYLOAD_TOO_LARGE => ("request-too-large", "Ask with a shorter one."),
-        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "Ask again soon."),
-        StatusCode::GATEWAY_TIMEOUT => ("timeout", "Ask again later."),
-        _ => ("internal", "Ask again later."),
-    };
-    let problem = serde_json::json!({
-        "type": format!("urn:problem:patient-checkins:{kind}"),
-        "title": title,
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    let headers = [
-        (CONTENT_TYPE, "application/problem+json"),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (status, headers, problem.to_string()).into_response()
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Malformed,
+    NotAllowed,
+    TooLarge,
+    Failed,
+    Unavailable,
+    Timeout,
 }
+
+impl Refusal {
+    fn response(self, request_id: &str, allow_origin: Option<&HeaderValue>) -> Response {
+        let (status, kind, title, detail) = match self {
+            Refusal::Malformed => (
+                StatusCode::BAD_REQUEST,
+                "invalid-parameter",
+                "A query parameter is invalid",
+                "The request is malformed.",
+            ),
+            Refusal::NotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "The method is not allowed here",
+                "Ask with one of those that Allow names.",
+            ),
+            Refusal::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request-too-large",
+                "The request is too large",
+                "Ask with a shorter one.",
+            ),
+            Refusal::Failed => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something went wrong",
+                "Ask again later.",
+            ),
+            Refusal::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The data cannot be read at the moment",
+                "Ask again soon.",
+            ),
+            Refusal::Timeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "There was no answer in time",
+                "Ask again later.",
+            ),
+        };
+        let problem = serde_json::json!({
+            "type": format!("urn:problem:patient-checkins:{kind}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+        });
+        let mut response = (status, problem.to_string()).into_response();
+        let headers = response.headers_mut();
+        for (name, value) in OF_REFUSALS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // It is made of digits and hyphens. The client's own id is left to the function, which knows which are valid.
+        headers.extend(HeaderValue::try_from(request_id).map(|id| (X_CORRELATION_ID, id)));
+        if self == Refusal::Unavailable {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(origin) = allow_origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static("retry-after, x-correlation-id"),
+            );
+        }
+        headers.insert(LINK, PIPELINE_LINK);
+        response
+    }
+}
+
+const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+/// As the function has them with its problems.
+const OF_REFUSALS: [(HeaderName, &str); 7] = [
+    (CONTENT_TYPE, "application/problem+json"),
+    (CACHE_CONTROL, "no-store"),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (REFERRER_POLICY, "no-referrer"),
+    (STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
 
 /// Values by name, in one or in several forms. An absent one is `null`, as in API Gateway.
 type Single = Option<BTreeMap<String, String>>;
@@ -342,7 +429,7 @@ struct ProxyResponse {
 
 /// The response that a function's answer describes. A name that is in both kinds of headers counts in the one of
 /// many values.
-fn response(answer: &[u8]) -> Result<Response, runtime::BoxError> {
+fn response(answer: &[u8], method: &Method) -> Result<Response, runtime::BoxError> {
     let answer: ProxyResponse = serde_json::from_slice(answer)?;
     let body = answer.body.unwrap_or_default();
     let body = if answer.is_base64_encoded {
@@ -350,9 +437,15 @@ fn response(answer: &[u8]) -> Result<Response, runtime::BoxError> {
     } else {
         Bytes::from(body)
     };
+    // A length of 0 would say that GET has no body either (RFC 9110, section 8.6); one that is not known is not told.
+    let body = if *method == Method::HEAD {
+        Body::from_stream(futures::stream::empty::<Result<Bytes, Infallible>>())
+    } else {
+        Body::from(body)
+    };
     let mut response = Response::builder()
         .status(StatusCode::from_u16(answer.status_code)?)
-        .body(Body::from(body))?;
+        .body(body)?;
     let headers = response.headers_mut();
     for (name, value) in answer.headers.into_iter().flatten() {
         headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
@@ -449,7 +542,7 @@ mod tests {
             "isBase64Encoded": true,
             "body": "aGVsbG8=",
         });
-        let response = response(answer.to_string().as_bytes()).unwrap();
+        let response = response(answer.to_string().as_bytes(), &Method::GET).unwrap();
         assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
         let mut headers: Vec<(&str, &str)> = response
             .headers()
@@ -464,15 +557,40 @@ mod tests {
     #[tokio::test]
     async fn what_it_answers_by_itself_is_of_the_contract() {
         let contract: Value = serde_json::from_str(include_str!("../../backend/openapi.json")).unwrap();
-        let types = &contract["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
-        for status in [400, 405, 413, 500, 503, 504] {
-            let answer = plain(StatusCode::from_u16(status).unwrap(), "title");
+        let responses = &contract["components"]["responses"];
+        let origin = HeaderValue::from_static("https://clinic.example");
+        for (refusal, status, promised) in [
+            (Refusal::Malformed, 400, "BadRequest"),
+            (Refusal::TooLarge, 413, "TooLarge"),
+            (Refusal::Failed, 500, "Internal"),
+            (Refusal::Unavailable, 503, "Unavailable"),
+            (Refusal::Timeout, 504, "Timeout"),
+        ] {
+            let id = "0f9e8d7c-6b5a-4f3e-9d2c-1b0a99887766";
+            let answer = refusal.response(id, None);
             assert_eq!(answer.status(), status);
-            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            let headers = answer.headers().clone();
+            for name in responses[promised]["headers"].as_object().unwrap().keys() {
+                assert!(headers.contains_key(name), "{status} has no {name}");
+            }
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(headers["x-correlation-id"], id);
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            assert!(!headers.contains_key("access-control-allow-origin"));
             let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
             let problem: Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(problem["status"], status);
-            assert!(types.as_array().unwrap().contains(&problem["type"]), "{problem}");
+            let code = problem["type"].as_str().unwrap().rsplit(':').next().unwrap();
+            let listed = format!("| `{code}` | {status} |");
+            let description = contract["info"]["description"].as_str().unwrap();
+            assert!(description.contains(&listed), "{listed}");
+
+            let answer = refusal.response(id, Some(&origin));
+            assert_eq!(answer.headers()["access-control-allow-origin"], origin);
+            let exposed = answer.headers()["access-control-expose-headers"]
+                .to_str()
+                .unwrap();
+            assert!(exposed.contains("x-correlation-id") && exposed.contains("retry-after"));
         }
     }
 
@@ -515,7 +633,7 @@ mod tests {
             r#"{"statusCode":200,"headers":{"a":"\n"}}"#,
             r#"{"statusCode":200,"isBase64Encoded":true,"body":"?"}"#,
         ] {
-            assert!(response(answer.as_bytes()).is_err(), "{answer}");
+            assert!(response(answer.as_bytes(), &Method::GET).is_err(), "{answer}");
         }
     }
 }

@@ -44,9 +44,13 @@ pub struct Options {
     /// Keep everything in this folder, and go on from what is in it [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// JSON file with the patients to register [default: about 50 made-up people]
+    /// File with the patients to register: a JSON list of {"id", "name"}, or FHIR R4 patients (a Bundle, or one a line)
+    /// [default: 50 made-up people]
     #[arg(long, value_name = "FILE")]
     pub roster: Option<PathBuf>,
+    /// Origin whose pages may read the API's answers, such as https://clinic.example; * for any
+    #[arg(long, value_name = "ORIGIN")]
+    pub cors_allow_origin: Option<backend::AllowOrigin>,
     /// Port of the embedded DynamoDB; 0 lets the system choose
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     pub dynamodb_port: u16,

@@ -231,12 +231,13 @@ impl System {
             1,
             projection_settings(),
         );
-        let backend = function(
-            Service::Backend,
-            Duration::from_secs(10),
-            2,
-            vec![read_model_table()],
-        );
+        let mut backend_settings = vec![read_model_table()];
+        let allow_origin = options.cors_allow_origin.as_ref();
+        let allow_origin = allow_origin.map(backend::AllowOrigin::as_header).cloned();
+        // It was read from text.
+        let as_text = allow_origin.as_ref().and_then(|origin| origin.to_str().ok());
+        backend_settings.extend(as_text.map(|origin| ("CORS_ALLOW_ORIGIN", origin.to_owned())));
+        let backend = function(Service::Backend, Duration::from_secs(10), 2, backend_settings);
 
         let recent = RecentEvents::default();
         let mapping = EventSourceMapping {
@@ -264,7 +265,7 @@ impl System {
         let tasks = Tasks {
             mapping: Some(Task::spawn(|stopping| mapping.run(report, stopping))),
             gateway: Some(Task::spawn(|stopping| {
-                gateway::run(listener, backend.clone(), pipeline, clock, stopping)
+                gateway::run(listener, backend.clone(), pipeline, allow_origin, clock, stopping)
             })),
             ..Tasks::default()
         };
@@ -334,6 +335,11 @@ impl System {
 
     /// Starts the schedules and the status line.
     fn begin_ticking(&mut self, options: &Options) {
+        // What was compared when the last run was killed may be long ago.
+        if !self.folder.is_temporary() {
+            let reconciler = self.reconciler.clone();
+            tokio::spawn(async move { reconciler.invoke(Bytes::from_static(b"{}")).await });
+        }
         let begin = |function: &Arc<Function>, name, period| {
             let (function, rule, clock) = (function.clone(), Rule { name, period }, self.clock);
             Some(Task::spawn(|stopping| {

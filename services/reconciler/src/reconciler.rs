@@ -1,16 +1,16 @@
 //! What the reconciler does when its schedule fires.
 
-use domain::{Generation, Timestamp};
+use domain::Timestamp;
 use event_log::EventLog;
 use projection::{
-    ProjectionStore, ProjectionUnavailable, QuarantineQueue, Reconcile, ReconcileError, Reconciled,
-    Remaining, Retry, SWEEP_OVERLAP_MILLIS, Sweep, SweepStore, current,
+    EarlierSweep, ProjectionStore, ProjectionUnavailable, QuarantineQueue, Reconcile, ReconcileError,
+    Reconciled, Remaining, Retry, SWEEP_OVERLAP_MILLIS, Sweep, SweepStore, current,
 };
 use runtime::Report;
 use runtime::clock::Clock;
 use runtime::metrics::Metric;
 use runtime::telemetry::chain;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Repairs the active generation.
 #[derive(Debug, Clone)]
@@ -27,12 +27,29 @@ pub struct Reconciler<L, S, Q> {
     pub clock: Clock,
 }
 
-/// What the reconciler is asked for. A scheduled event, which has no such field, asks for the usual.
+/// What the reconciler is asked for. A scheduled event, which has no field `full`, asks for the usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct Request {
     /// Whether to compare everything that was ever recorded, instead of what was recorded since the last time.
     #[serde(default)]
     pub full: bool,
+    /// The tick of the schedule that it is for, if it is for one: what lies between two of them says when the next one
+    /// is due. Anything else in its place is none, and no reason not to reconcile.
+    #[serde(default, rename = "time", deserialize_with = "tick")]
+    pub tick: Option<Timestamp>,
+}
+
+fn tick<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Time {
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Time::deserialize(deserializer)? {
+        Time::Text(time) => Timestamp::parse_rfc3339(&time).ok(),
+        Time::Other(_) => None,
+    })
 }
 
 /// What it did.
@@ -100,7 +117,8 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
     pub async fn handle(&self, request: Request) -> Result<Summary, ReconcilerError> {
         let began = (self.clock)();
         let generation = current(&self.store).await?.active;
-        let swept_to = self.store.swept_to(generation).await?;
+        let last = self.store.last_sweep(generation).await?;
+        let swept_to = last.as_ref().map(|last| last.swept_to);
         let begin_at = if request.full { None } else { swept_to };
         let from = begin_at.map_or(Timestamp::EARLIEST, |last| {
             last.plus_millis(-SWEEP_OVERLAP_MILLIS)
@@ -120,7 +138,8 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             reconciled = reconciled.plus(reconcile.round(&mut remaining).await?);
             // An invocation that is cut short, since there is too much for one, leaves less for the next.
             if let Some(reached) = remaining.reached().filter(|reached| Some(*reached) > swept_to) {
-                self.put_sweep(generation, reached, began, &reconciled).await?;
+                let mark = self.cut_short(last.as_ref(), reached, began, &reconciled);
+                self.store.put_sweep(generation, &mark).await?;
             }
         }
         for (patient, error) in &reconciled.failed {
@@ -150,7 +169,8 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
             "reconciled"
         );
         // What was recorded before this sweep began has been compared.
-        self.put_sweep(generation, began, began, &reconciled).await?;
+        let mark = self.finished(last.as_ref(), request, began, &reconciled);
+        self.store.put_sweep(generation, &mark).await?;
         if !reconciled.failed.is_empty() {
             return Err(ReconcilerError::Incomplete {
                 patients: reconciled.failed.len(),
@@ -160,22 +180,65 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
         Ok(summary)
     }
 
-    /// Notes that what was recorded before `reached` is applied, but for what failed: the next sweep begins there.
-    async fn put_sweep(
+    /// What is kept of a sweep that has finished.
+    fn finished(
         &self,
-        generation: Generation,
+        last: Option<&Sweep>,
+        request: Request,
+        began: Timestamp,
+        reconciled: &Reconciled,
+    ) -> Sweep {
+        let last_tick = last.and_then(|last| last.tick);
+        // A tick that is delivered twice, or too late, says nothing new.
+        let between = request
+            .tick
+            .zip(last_tick)
+            .and_then(|(tick, last)| u64::try_from(tick.millis_since(last)).ok())
+            .filter(|between| *between > 0);
+        Sweep {
+            swept_to: compared_to(began, reconciled),
+            lag_millis: lag_millis(began, reconciled),
+            applied_at: self.applied_at(last, reconciled),
+            before: last.map(|last| EarlierSweep {
+                swept_to: last.swept_to,
+                lag_millis: last.lag_millis,
+            }),
+            tick: request.tick.max(last_tick),
+            period_millis: between.or(last.and_then(|last| last.period_millis)),
+        }
+    }
+
+    /// What is kept of a sweep that has come to `reached`, in case it comes no further: the next one goes on with it,
+    /// as a part of the same. It takes back nothing that was found before.
+    fn cut_short(
+        &self,
+        last: Option<&Sweep>,
         reached: Timestamp,
         began: Timestamp,
         reconciled: &Reconciled,
-    ) -> Result<(), ProjectionUnavailable> {
-        let sweep = Sweep {
-            swept_to: reconciled
-                .oldest_failed
-                .map_or(reached, |oldest| oldest.min(reached)),
-            lag_millis: lag_millis(began, reconciled),
-        };
-        self.store.put_sweep(generation, &sweep).await
+    ) -> Sweep {
+        let found = last.map_or(0, |last| last.lag_millis);
+        Sweep {
+            swept_to: compared_to(reached, reconciled),
+            lag_millis: lag_millis(began, reconciled).max(found),
+            applied_at: self.applied_at(last, reconciled),
+            before: last.and_then(|last| last.before),
+            tick: last.and_then(|last| last.tick),
+            period_millis: last.and_then(|last| last.period_millis),
+        }
     }
+
+    fn applied_at(&self, last: Option<&Sweep>, reconciled: &Reconciled) -> Option<Timestamp> {
+        let now = (reconciled.events > 0).then(|| (self.clock)());
+        now.or(last.and_then(|last| last.applied_at))
+    }
+}
+
+/// What was recorded before `reached` is applied, but for what failed: the next sweep begins there.
+fn compared_to(reached: Timestamp, reconciled: &Reconciled) -> Timestamp {
+    reconciled
+        .oldest_failed
+        .map_or(reached, |oldest| oldest.min(reached))
 }
 
 fn lag_millis(began: Timestamp, reconciled: &Reconciled) -> u64 {

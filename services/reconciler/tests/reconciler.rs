@@ -19,6 +19,12 @@ const LIVE: Generation = Generation::FIRST;
 
 const NOW: runtime::clock::Clock = || at(100);
 
+/// Asks for everything.
+const FULL: Request = Request {
+    full: true,
+    tick: None,
+};
+
 fn reconciler(world: &World) -> Reconciler<EventTable, ProjectionTable, &Queue> {
     let (log, store) = (world.log.clone().with_page_limit(2), world.store());
     Reconciler {
@@ -75,7 +81,7 @@ async fn the_cost_grows_with_what_was_recorded_since_the_last_time() {
         ("ReconcileLag", 60_000),
     ];
     assert_eq!(metrics, expected);
-    let full = reconciler(&world).handle(Request { full: true }).await.unwrap();
+    let full = reconciler(&world).handle(FULL).await.unwrap();
     assert!(full.patients >= 3, "{full:?}");
 }
 
@@ -98,7 +104,7 @@ async fn a_poison_event_that_nobody_was_told_of_is_quarantined_once() {
         .edit("p-1", 3, "schema_version", AttributeValue::N("99".to_owned()))
         .await;
     for _ in 0..2 {
-        let summary = reconciler(&world).handle(Request { full: true }).await.unwrap();
+        let summary = reconciler(&world).handle(FULL).await.unwrap();
         assert_eq!(summary.quarantined, 1);
     }
     let state = world.assert_is_fold(LIVE, "p-1").await;
@@ -113,7 +119,7 @@ async fn a_patient_whose_summary_is_malformed_lags_and_keeps_nobody_from_being_r
     reconcile(&world).await;
     world.edit_summary(LIVE, "p-1", "applied", None).await;
     world.patient("p-2", 2).await;
-    let summary = reconciler(&world).handle(Request { full: true }).await.unwrap();
+    let summary = reconciler(&world).handle(FULL).await.unwrap();
     // All four of the one, as none of them counts as applied, and three of the other.
     assert_eq!((summary.behind, summary.events), (2, 7));
     for patient in ["p-1", "p-2"] {
@@ -166,7 +172,7 @@ async fn a_sweep_that_was_cut_short_is_gone_on_with() {
     // Asked for everything, it begins at the beginning, and what was reached stays so.
     cut_short.log.asked.store(0, SeqCst);
     cut_short.log.most.store(shards, SeqCst);
-    cut_short.handle(Request { full: true }).await.unwrap_err();
+    cut_short.handle(FULL).await.unwrap_err();
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(29)));
 
     reconcile(&world).await;
@@ -193,23 +199,114 @@ async fn what_the_projector_was_late_with_is_kept_for_whoever_asks_how_the_proje
     world
         .edit("p-2", 3, "schema_version", AttributeValue::N("99".to_owned()))
         .await;
-    reconciler(&world).handle(Request { full: true }).await.unwrap();
+    reconciler(&world).handle(FULL).await.unwrap();
     world.check_in("p-2", 96).await;
     let summary = reconcile(&world).await;
     assert_eq!((summary.behind, summary.lag_millis), (1, 0));
     assert_eq!(lag().await, 0);
 }
 
+#[tokio::test]
+async fn the_mark_of_a_sweep_tells_what_it_applied_and_what_the_one_before_came_to() {
+    let world = World::new().await;
+    let mark = async || world.read_model.sweep(LIVE).await.unwrap().unwrap();
+    world.patient("p-1", 2).await;
+    reconcile(&world).await;
+    let first = mark().await;
+    assert_eq!((first.applied_at, first.before), (Some(NOW()), None));
+
+    world.check_in("p-1", 95).await;
+    let later = |clock| Reconciler {
+        clock,
+        ..reconciler(&world)
+    };
+    later(|| at(101)).handle(Request::default()).await.unwrap();
+    let second = mark().await;
+    assert_eq!((second.swept_to, second.applied_at), (at(101), Some(at(101))));
+    let before = second.before.unwrap();
+    assert_eq!((before.swept_to, before.lag_millis), (NOW(), first.lag_millis));
+
+    // One that applies nothing leaves when that was.
+    later(|| at(102)).handle(Request::default()).await.unwrap();
+    let third = mark().await;
+    assert_eq!((third.lag_millis, third.applied_at), (0, Some(at(101))));
+    assert_eq!(
+        third.before.map(|before| before.lag_millis),
+        Some(second.lag_millis)
+    );
+}
+
+#[tokio::test]
+async fn a_sweep_that_was_cut_short_takes_back_nothing_that_was_found_before() {
+    let world = World::new().await;
+    world.patient("p-1", 50).await;
+    reconcile(&world).await;
+    let first = world.read_model.sweep(LIVE).await.unwrap().unwrap();
+    assert!(first.lag_millis > 0);
+    // A page of each shard; what is looked at again is all there.
+    let cut_short = Reconciler {
+        log: CountedPages::new(
+            world.log.clone().with_page_limit(2),
+            EventShard::all().count() + 1,
+        ),
+        store: world.store(),
+        queue: &world.queue,
+        concurrency: 4,
+        clock: || at(300),
+    };
+    for minute in 200..250 {
+        world.check_in("p-1", minute).await;
+    }
+    cut_short.handle(Request::default()).await.unwrap_err();
+    let mark = world.read_model.sweep(LIVE).await.unwrap().unwrap();
+    assert!(mark.swept_to > first.swept_to, "{mark:?}");
+    assert!(mark.lag_millis >= first.lag_millis, "{mark:?}");
+    assert_eq!(mark.before, first.before);
+}
+
+#[tokio::test]
+async fn the_time_between_two_ticks_is_kept_and_a_sweep_by_hand_does_not_change_it() {
+    let world = World::new().await;
+    let sweep = async |tick: Option<i64>| {
+        let request = Request {
+            full: false,
+            tick: tick.map(at),
+        };
+        reconciler(&world).handle(request).await.unwrap();
+        let mark = world.read_model.sweep(LIVE).await.unwrap().unwrap();
+        mark.period_millis.map(|millis| millis / 60_000)
+    };
+    assert_eq!(sweep(None).await, None);
+    assert_eq!(sweep(Some(60)).await, None);
+    assert_eq!(sweep(Some(65)).await, Some(5));
+    for again_late_or_by_hand in [Some(65), Some(60), None] {
+        assert_eq!(sweep(again_late_or_by_hand).await, Some(5));
+    }
+    assert_eq!(sweep(Some(67)).await, Some(2));
+}
+
 #[test]
 fn a_scheduled_event_asks_for_the_usual() {
-    let event = serde_json::json!({ "detail-type": "Scheduled Event", "time": "2026-11-24T09:30:00Z" });
-    assert_eq!(
-        serde_json::from_value::<Request>(event).unwrap(),
-        Request { full: false }
+    #[track_caller]
+    fn check(event: serde_json::Value, full: bool, tick: Option<&str>) {
+        let tick = tick.map(|tick| tick.parse().unwrap());
+        let request: Request = serde_json::from_value(event).unwrap();
+        assert_eq!(request, Request { full, tick });
+    }
+    let tick = Some("2026-11-24T09:30:00.000Z");
+    check(
+        serde_json::json!({ "detail-type": "Scheduled Event", "time": "2026-11-24T09:30:00Z" }),
+        false,
+        tick,
     );
-    let event = serde_json::json!({ "full": true });
-    assert_eq!(
-        serde_json::from_value::<Request>(event).unwrap(),
-        Request { full: true }
-    );
+    check(serde_json::json!({ "full": true }), true, None);
+    check(serde_json::json!({}), false, None);
+    for time in [
+        serde_json::json!(null),
+        serde_json::json!("noon"),
+        serde_json::json!({ "a": [1] }),
+        serde_json::json!(7),
+    ] {
+        check(serde_json::json!({ "time": time }), false, None);
+    }
 }

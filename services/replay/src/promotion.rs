@@ -307,11 +307,8 @@ impl<T: Tables> Promotion<'_, T> {
         let overtaken = self.reconcile(Retry::No).since(since).await?;
         // Everything recorded until now has been compared, so the reconciler need not look at history. If it can't be
         // noted, it does.
-        let sweep = Sweep {
-            swept_to: began,
-            // What it found was left out on purpose until now: the projector was not late with it.
-            lag_millis: 0,
-        };
+        // What it found was left out on purpose until now: the projector was not late with it.
+        let sweep = Sweep::clean(began);
         let _ = self.tables.projection().put_sweep(generation, &sweep).await;
         Ok(overtaken)
     }

@@ -21,5 +21,9 @@ pub(crate) async fn reconcile(
         concurrency,
         clock: system_clock,
     };
-    reconciler.handle(Request { full }).await
+    let request = Request {
+        full,
+        ..Request::default()
+    };
+    reconciler.handle(request).await
 }

@@ -24,6 +24,6 @@ pub use projection_table::ProjectionTable;
 pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
 pub use reconcile::{Reconcile, ReconcileError, Reconciled, Remaining, SWEEP_OVERLAP_MILLIS};
 pub use store::{
-    MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError,
-    Sweep, SweepStore,
+    EarlierSweep, MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError,
+    PutStateError, Sweep, SweepStore,
 };

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, PutRequest, ReturnValuesOnConditionCheckFailure, WriteRequest,
 };
-use domain::{Generation, PatientId, PatientState, StreamVersion, Timestamp};
+use domain::{Generation, PatientId, PatientState, StreamVersion};
 use read_model::item::{self, APPLIED, CONTROL, PK, PROGRESS, RowItem, SK, SWEEP, SummaryItem, Sweep};
 use read_model::{Consistency, Control, Progress, ReadModelStore, ReadModelTable};
 use serde::Serialize;
@@ -246,9 +246,8 @@ impl ProjectionStore for ProjectionTable {
 }
 
 impl SweepStore for ProjectionTable {
-    async fn swept_to(&self, generation: Generation) -> Result<Option<Timestamp>, ProjectionUnavailable> {
-        let sweep: Option<Sweep> = self.get(&item::sweep_pk(generation), SWEEP).await?;
-        Ok(sweep.map(|sweep| sweep.swept_to))
+    async fn last_sweep(&self, generation: Generation) -> Result<Option<Sweep>, ProjectionUnavailable> {
+        self.get(&item::sweep_pk(generation), SWEEP).await
     }
 
     async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {

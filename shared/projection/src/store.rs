@@ -5,7 +5,7 @@ use std::future::Future;
 use domain::{CheckinRow, Generation, PatientId, PatientState, StreamVersion, Timestamp};
 use read_model::{Control, Progress};
 
-pub use read_model::Sweep;
+pub use read_model::{EarlierSweep, Sweep};
 
 /// Most rows that [`ProjectionStore::put_rows`] takes, and most requests of a [`batch_write`](crate::batch_write()):
 /// what one BatchWriteItem does
@@ -97,11 +97,20 @@ pub trait ProjectionStore: Send + Sync {
 
 /// Keeping how far the reconciler has compared a generation with the events.
 pub trait SweepStore: Send + Sync {
+    /// What the last sweep came to; `None` if there was none. Consistent.
+    fn last_sweep(
+        &self,
+        generation: Generation,
+    ) -> impl Future<Output = Result<Option<Sweep>, ProjectionUnavailable>> + Send;
+
     /// Up to when sweeps have compared everything: later events may never have been looked at. `None` if there was none.
     fn swept_to(
         &self,
         generation: Generation,
-    ) -> impl Future<Output = Result<Option<Timestamp>, ProjectionUnavailable>> + Send;
+    ) -> impl Future<Output = Result<Option<Timestamp>, ProjectionUnavailable>> + Send {
+        let last = self.last_sweep(generation);
+        async move { Ok(last.await?.map(|sweep| sweep.swept_to)) }
+    }
 
     /// Keeps how far a sweep has come.
     fn put_sweep(

@@ -114,6 +114,42 @@ pub struct Sweep {
     /// there was none. The sweep applied it.
     #[serde(default)]
     pub lag_millis: u64,
+    /// When a sweep last applied anything; absent if none ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
+    /// What the sweep before this one came to; absent for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<EarlierSweep>,
+    /// The tick of the schedule that the last scheduled sweep was for; absent before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick: Option<Timestamp>,
+    /// The time between that tick and the one before, in milliseconds; absent before there were two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_millis: Option<u64>,
+}
+
+/// What is kept of the sweep before the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierSweep {
+    /// As [`Sweep::swept_to`].
+    pub swept_to: Timestamp,
+    /// As [`Sweep::lag_millis`].
+    pub lag_millis: u64,
+}
+
+impl Sweep {
+    /// One that found nothing, and of which nothing else is known.
+    #[must_use]
+    pub const fn clean(swept_to: Timestamp) -> Sweep {
+        Sweep {
+            swept_to,
+            lag_millis: 0,
+            applied_at: None,
+            before: None,
+            tick: None,
+            period_millis: None,
+        }
+    }
 }
 
 /// A patient's summary. It is listed by both indexes.

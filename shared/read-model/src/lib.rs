@@ -11,7 +11,7 @@ mod read_model_table;
 mod store;
 
 pub use freshness::{Freshness, Stall, StallReason};
-pub use item::{Control, CursorKey, Progress, Sweep};
+pub use item::{Control, CursorKey, EarlierSweep, Progress, Sweep};
 pub use queries::{CheckinListing, CheckinsQuery, Listing, PageLimit, PatientError, PatientSummary, Queries};
 pub use read_model_table::ReadModelTable;
 pub use store::{

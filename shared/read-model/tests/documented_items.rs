@@ -68,4 +68,7 @@ fn the_documented_control_progress_and_sweep_are_what_is_stored() {
     assert_eq!(keys, [progress_pk(Generation::FIRST).as_str(), PROGRESS]);
     let (_, keys) = example::<Sweep>("sweep");
     assert_eq!(keys, [sweep_pk(Generation::FIRST).as_str(), SWEEP]);
+    let (sweep, keys) = example::<Sweep>("later sweep");
+    assert!(sweep.applied_at.is_some() && sweep.before.is_some() && sweep.period_millis.is_some());
+    assert_eq!(keys, [sweep_pk(Generation::FIRST).as_str(), SWEEP]);
 }

@@ -191,7 +191,7 @@ pub(crate) fn shown(write: &Write) -> String {
                 .map_or("none".to_owned(), |building| building.to_string())
         ),
         Write::Progress { generation, .. } => format!("put progress of {generation}"),
-        Write::SweptTo { generation, began } => format!("put sweep of {generation}: to {began}"),
+        Write::Sweep { generation, sweep } => format!("put sweep of {generation}: to {}", sweep.swept_to),
         Write::Checkpoint {
             generation,
             pass,
@@ -608,28 +608,33 @@ impl ProjectionStore for Stores<'_> {
 }
 
 impl SweepStore for Stores<'_> {
-    async fn swept_to(&self, generation: Generation) -> Result<Option<Timestamp>, ProjectionUnavailable> {
-        let swept_to = self
+    async fn last_sweep(&self, generation: Generation) -> Result<Option<Sweep>, ProjectionUnavailable> {
+        let last = self
             .read(
-                "read swept to",
-                |world| world.tables.build(generation)?.swept_to,
-                |swept_to| swept_to.map_or("never".to_owned(), |swept_to| swept_to.to_string()),
+                "read last sweep",
+                |world| world.tables.build(generation)?.sweep.clone(),
+                |last| {
+                    last.as_ref()
+                        .map_or("never".to_owned(), |last| last.swept_to.to_string())
+                },
             )
             .await
             .map_err(projection_unavailable)?;
         if self.planted(Bug::SweepWithoutOverlap) {
-            return Ok(swept_to.map(|swept_to| swept_to.plus_millis(SWEEP_OVERLAP_MILLIS)));
+            return Ok(last.map(|last| Sweep {
+                swept_to: last.swept_to.plus_millis(SWEEP_OVERLAP_MILLIS),
+                ..last
+            }));
         }
-        Ok(swept_to)
+        Ok(last)
     }
 
     async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {
-        let began = if self.planted(Bug::SweptToItsEnd) {
-            clock()
-        } else {
-            sweep.swept_to
-        };
-        self.write(Write::SweptTo { generation, began })
+        let mut sweep = sweep.clone();
+        if self.planted(Bug::SweptToItsEnd) {
+            sweep.swept_to = clock();
+        }
+        self.write(Write::Sweep { generation, sweep })
             .await
             .map(drop)
             .map_err(projection_unavailable)
@@ -745,18 +750,13 @@ impl ReadModelStore for Stores<'_> {
     }
 
     async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
-        let swept_to = self
-            .read(
-                "read sweep",
-                |world| world.tables.build(generation)?.swept_to,
-                |_| generation.to_string(),
-            )
-            .await
-            .map_err(read_model_unavailable)?;
-        Ok(swept_to.map(|swept_to| Sweep {
-            swept_to,
-            lag_millis: 0,
-        }))
+        self.read(
+            "read sweep",
+            |world| world.tables.build(generation)?.sweep.clone(),
+            |_| generation.to_string(),
+        )
+        .await
+        .map_err(read_model_unavailable)
     }
 
     async fn states(

@@ -9,7 +9,7 @@ use domain::{
 use event_log::item;
 use event_store::TailEntry;
 use projection::QuarantineNotice;
-use read_model::{Control, Progress};
+use read_model::{Control, Progress, Sweep};
 use replay::{Begun, Checkpoint, ItemKey, Letter, Verification};
 use serde_dynamo::{AttributeValue, Item};
 
@@ -101,7 +101,7 @@ impl View {
 pub(crate) struct Build {
     pub(crate) views: [View; MOST_PATIENTS],
     pub(crate) progress: Option<Progress>,
-    pub(crate) swept_to: Option<Timestamp>,
+    pub(crate) sweep: Option<Sweep>,
     /// How a replay began it.
     pub(crate) begun: Option<Begun>,
     /// How far a replay has come, by pass and segment.
@@ -136,9 +136,9 @@ pub(crate) enum Write {
         generation: Generation,
         progress: Progress,
     },
-    SweptTo {
+    Sweep {
         generation: Generation,
-        began: Timestamp,
+        sweep: Sweep,
     },
     Checkpoint {
         generation: Generation,
@@ -289,9 +289,9 @@ impl Tables {
                 }
                 Ok(Written::Done)
             }
-            Write::SweptTo { generation, began } => {
+            Write::Sweep { generation, sweep } => {
                 if let Some(build) = self.build_mut(*generation) {
-                    build.swept_to = Some(*began);
+                    build.sweep = Some(sweep.clone());
                 }
                 Ok(Written::Done)
             }

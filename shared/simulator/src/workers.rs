@@ -218,7 +218,11 @@ pub(crate) async fn prune(services: &Services<'_>, previous: bool, building: boo
 
 /// One invocation of the reconciler.
 pub(crate) async fn reconcile(services: &Services<'_>, full: bool) -> End {
-    End::of(services.reconciler.handle(Request { full }).await.is_ok())
+    let request = Request {
+        full,
+        ..Request::default()
+    };
+    End::of(services.reconciler.handle(request).await.is_ok())
 }
 
 /// One run of `replay redrive`: of one patient, or of all.

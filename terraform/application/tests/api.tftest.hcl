@@ -88,9 +88,9 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
   assert {
     condition = alltrue([
       for kind, answer in jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"] : (
-        contains(
-          jsondecode(file("../../services/backend/openapi.json")).components.schemas.Problem.properties.type.enum,
-          jsondecode(answer.responseTemplates["application/json"]).type
+        strcontains(
+          jsondecode(file("../../services/backend/openapi.json")).info.description,
+          "| `${trimprefix(jsondecode(answer.responseTemplates["application/json"]).type, "urn:problem:patient-checkins:")}` | ${answer.statusCode} |"
         )
         # Whatever is not listed keeps the status that it has.
         && try(answer.statusCode, null) == (startswith(kind, "DEFAULT_") ? null : tostring(jsondecode(answer.responseTemplates["application/json"]).status))
@@ -111,6 +111,37 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
   assert {
     condition     = jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"].THROTTLED.responseParameters["gatewayresponse.header.Retry-After"] == "'5'"
     error_message = "Who asks too often is not told when to ask again."
+  }
+}
+
+# As those of the backend.
+run "answers_of_the_gateway_itself_tell_browsers_to_be_careful" {
+  assert {
+    condition = alltrue([
+      for answer in values(jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"]) : (
+        answer.responseParameters["gatewayresponse.header.Cross-Origin-Resource-Policy"] == "'same-origin'"
+        && answer.responseParameters["gatewayresponse.header.Referrer-Policy"] == "'no-referrer'"
+        && answer.responseParameters["gatewayresponse.header.X-Content-Type-Options"] == "'nosniff'"
+        && answer.responseParameters["gatewayresponse.header.X-Correlation-Id"] == "context.requestId"
+        && !can(answer.responseParameters["gatewayresponse.header.Access-Control-Allow-Origin"])
+      )
+    ])
+    error_message = "An answer of the gateway lacks a header that the backend's answers have, or is for any origin."
+  }
+}
+
+run "pages_of_the_origin_that_is_allowed_may_read_the_gateways_own_answers" {
+  variables {
+    cors_allow_origin = "https://clinic.example"
+  }
+  assert {
+    condition = alltrue([
+      for answer in values(jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"]) : (
+        answer.responseParameters["gatewayresponse.header.Access-Control-Allow-Origin"] == "'https://clinic.example'"
+        && answer.responseParameters["gatewayresponse.header.Access-Control-Expose-Headers"] == "'retry-after, x-correlation-id'"
+      )
+    ])
+    error_message = "Pages of the origin that is allowed can't read when to ask again, or what to report."
   }
 }
 

@@ -13,9 +13,11 @@ use crate::schema::{self, resolve};
 pub(crate) type Answered = BTreeSet<(String, String, u64)>;
 
 /// Headers that no operation mentions, since every answer has them, or every one with a body.
-const OF_ALL: [&str; 5] = [
+const OF_ALL: [&str; 7] = [
     "content-type",
     "content-security-policy",
+    "cross-origin-resource-policy",
+    "permissions-policy",
     "referrer-policy",
     "strict-transport-security",
     "x-content-type-options",
@@ -33,6 +35,15 @@ impl Contract {
             document: serde_json::from_str(include_str!("../../openapi.json")).unwrap(),
             answered: Mutex::default(),
         }
+    }
+
+    /// All that the description lists. (The schema leaves it open, as new ones may come.)
+    pub(crate) fn types_of_problems(&self) -> BTreeSet<String> {
+        let description = self.document["info"]["description"].as_str().unwrap();
+        let (_, table) = description.split_once("| type | status |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        rows.map(|row| format!("urn:problem:patient-checkins:{}", row.split('`').nth(1).unwrap()))
+            .collect()
     }
 
     pub(crate) fn answered(&self) -> Answered {
@@ -106,8 +117,15 @@ impl Contract {
             .unwrap();
         assert_eq!(found, media_type);
         if media_type.ends_with("json") {
-            let body = serde_json::from_str(body).unwrap();
+            let body: Value = serde_json::from_str(body).unwrap();
             schema::check(&self.document, &content["schema"], &body);
+            if media_type.contains("problem") {
+                let kind = body["type"].as_str().unwrap();
+                assert!(
+                    self.types_of_problems().contains(kind),
+                    "{kind} is not in the contract"
+                );
+            }
         }
     }
 }

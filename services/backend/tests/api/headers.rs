@@ -196,6 +196,10 @@ async fn every_answer_tells_browsers_to_be_careful() {
         assert_eq!(header(&answer, "x-content-type-options"), Some("nosniff"));
         assert_eq!(header(&answer, "referrer-policy"), Some("no-referrer"));
         assert_eq!(
+            header(&answer, "cross-origin-resource-policy"),
+            Some("same-origin")
+        );
+        assert_eq!(
             header(&answer, "strict-transport-security"),
             Some("max-age=31536000")
         );

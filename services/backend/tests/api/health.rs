@@ -23,7 +23,10 @@ async fn put_progress(api: &Api, generation: Generation, recorded_at: Timestamp,
 }
 
 async fn put_sweep(api: &Api, generation: Generation, swept_to: Timestamp, lag_millis: u64) {
-    let content = Sweep { swept_to, lag_millis };
+    let content = Sweep {
+        lag_millis,
+        ..Sweep::clean(swept_to)
+    };
     let pk = sweep_pk(generation);
     api.put(Keyed {
         pk,
@@ -56,11 +59,18 @@ async fn health_tells_how_far_the_active_generation_has_come() {
         "status": "ok", "generation": 1, "lastAppliedAt": null, "lagMillis": null, "comparedTo": null,
     });
     assert_eq!(answers(&api).await, (200, health, Value::Null));
-    for (applied_at, lag) in [(at(1), 60_000), (at(0), 0), (at(-1), 0)] {
+    // After a sweep, the worse of the two counts; and after a batch, what is compared, which found less.
+    for (applied_at, swept_to, found, lag) in [
+        (at(1), at(-2), 700, 60_000),
+        (at(0), at(-2), 700, 700),
+        (at(-1), at(-2), 0, 0),
+        (at(1), at(50), 0, 0),
+        (at(1), at(50), 700, 700),
+    ] {
         put_progress(&api, G1, at(0), applied_at).await;
-        put_sweep(&api, G1, at(50), 0).await;
+        put_sweep(&api, G1, swept_to, found).await;
         let health = json!({
-            "status": "ok", "generation": 1, "lastAppliedAt": applied_at, "lagMillis": lag, "comparedTo": at(50),
+            "status": "ok", "generation": 1, "lastAppliedAt": applied_at, "lagMillis": lag, "comparedTo": swept_to,
         });
         assert_eq!(answers(&api).await, (200, health, Value::Null));
     }
@@ -87,7 +97,7 @@ async fn a_stalled_projection_is_said_so_and_so_is_each_answer_that_it_makes_sta
         "staleSince": at(45),
         "generation": 1,
         "lastAppliedAt": at(30),
-        "lagMillis": 0,
+        "lagMillis": 20 * 60_000,
         "comparedTo": at(45),
     });
     assert_eq!(health, problem);

@@ -23,6 +23,17 @@ async fn the_page_is_html_with_a_strict_policy_whatever_the_read_model_does() {
 }
 
 #[tokio::test]
+async fn the_page_may_use_nothing_of_the_device_and_ignores_what_others_hang_on_to_its_address() {
+    let api = Api::empty().await;
+    let plain = api.send(event("GET", "/", &[])).await;
+    let policy = plain.headers["permissions-policy"].as_str().unwrap();
+    assert!(policy.contains("camera=()") && !policy.contains('*'), "{policy}");
+    let query = [("utm_source", "mail"), ("limit", "x"), ("limit", "y")];
+    let linked = api.send(event("GET", "/", &query)).await;
+    assert_eq!((linked.status, linked.body), (200, plain.body));
+}
+
+#[tokio::test]
 async fn its_addresses_lead_to_where_the_request_came_from() {
     let api = Api::empty().await;
     for (path_with_stage, base) in [("/v1", "/v1/"), ("/v1/", "/v1/"), ("/", "/"), ("/\"><b>", "/")] {

@@ -363,6 +363,47 @@ async fn a_read_model_that_cannot_be_read_is_said_to_be_unavailable() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_is_unknown_is_not_repeated_and_the_known_ones_are_named() {
+    let api = Api::new().await;
+    api.put_patient(G1, "p-1", &[0]).await;
+    let checkins = "/patients/p-1/checkins";
+    for (path, name, detail) in [
+        (
+            "/patients",
+            "form",
+            "A parameter is not known here. Known here: limit, cursor, sort.",
+        ),
+        (
+            "/patients",
+            "from",
+            "A parameter is not known here. Known here: limit, cursor, sort.",
+        ),
+        (
+            "/patients",
+            CANARY,
+            "A parameter is not known here. Known here: limit, cursor, sort.",
+        ),
+        (
+            "/patients/p-1",
+            "limit",
+            "A parameter is not known here. Known here: minVersion.",
+        ),
+        (
+            checkins,
+            "sort",
+            "A parameter is not known here. Known here: limit, cursor, from, to, order, minVersion.",
+        ),
+        ("/health", "verbose", "There are no parameters here."),
+        ("/openapi.json", "v", "There are no parameters here."),
+    ] {
+        let answer = api.send(event("GET", path, &[(name, "1")])).await;
+        check_problem(path, &answer, 400, "invalid-parameter", None);
+        let body: Value = serde_json::from_str(answer.body.as_deref().unwrap()).unwrap();
+        assert_eq!(body["detail"], detail, "{path}?{name}");
+    }
+}
+
+#[tokio::test]
 async fn bad_parameters_are_named() {
     let api = Api::new().await;
     api.put_patient(G1, "p-1", &[0]).await;
@@ -377,19 +418,12 @@ async fn bad_parameters_are_named() {
         ("/patients", &[("limit", "1"), ("limit", "1")], "limit"),
         ("/patients", &[("sort", "name")], "sort"),
         ("/patients", &[("sort", "id"), ("sort", "recent")], "sort"),
-        ("/patients", &[("form", "x")], "form"),
-        ("/patients", &[("order", "asc")], "order"),
-        ("/patients", &[("from", "2025-11-24T16:10:00Z")], "from"),
-        ("/patients", &[("minVersion", "1")], "minVersion"),
-        ("/patients/p-1", &[("limit", "1")], "limit"),
         ("/patients/p-1", &[("minVersion", "x")], "minVersion"),
-        (checkins, &[("sort", "id")], "sort"),
         (checkins, &[("order", "newest")], "order"),
         (checkins, &[("from", "yesterday")], "from"),
         (checkins, &[("to", "2025-11-24")], "to"),
         (checkins, &[("from", CANARY)], "from"),
         (checkins, &[("minVersion", "-1")], "minVersion"),
-        ("/health", &[("verbose", "1")], "verbose"),
     ] {
         check(&api, path, query, (400, "invalid-parameter", Some(parameter))).await;
     }

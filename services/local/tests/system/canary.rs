@@ -92,11 +92,17 @@ fn ask(system: &System) {
         format!("/patients?limit={CANARY}"),
         format!("/patients?cursor={CANARY}"),
         format!("/patients?{CANARY}%20Person=1"),
+        format!("/patients?{CANARY}=1"),
+        format!("/patients/p-1?{CANARY}"),
+        format!("/patients/p-1/checkins?limit=1&{CANARY}={CANARY}"),
+        format!("/?{CANARY}={CANARY}"),
         format!("/patients/p-1/checkins?from={CANARY}&to={CANARY}"),
         format!("/patients/p-1?minVersion={CANARY}"),
         "/patients/p-1?minVersion=99999".to_owned(),
         "/health".to_owned(),
         format!("/health?{CANARY}%20Person"),
+        format!("/health?{CANARY}"),
+        format!("/openapi.json?{CANARY}=1"),
         "/openapi.json".to_owned(),
     ];
     let headers = format!(

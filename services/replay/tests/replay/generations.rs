@@ -227,11 +227,7 @@ async fn roll_back_brings_the_previous_generation_up_to_date_first() {
     let world = world().await;
     let mut position = None;
     deliver(&world, &mut position).await;
-    let sweep = Sweep {
-        swept_to: now(),
-        lag_millis: 0,
-    };
-    world.store().put_sweep(LIVE, &sweep).await.unwrap();
+    world.store().put_sweep(LIVE, &Sweep::clean(now())).await.unwrap();
     let tables = Connected::new(&world);
     tables.rebuild().run(&|_, _| ()).await.unwrap();
     world.check_in("p-2", 1_001).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::{Generation, PatientId, PatientState, StreamVersion, Timestamp};
+use domain::{Generation, PatientId, PatientState, StreamVersion};
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
     SweepStore,
@@ -185,8 +185,8 @@ impl ProjectionStore for BeforePromotion<'_> {
 }
 
 impl SweepStore for BeforePromotion<'_> {
-    async fn swept_to(&self, generation: Generation) -> Result<Option<Timestamp>, ProjectionUnavailable> {
-        self.inner.swept_to(generation).await
+    async fn last_sweep(&self, generation: Generation) -> Result<Option<Sweep>, ProjectionUnavailable> {
+        self.inner.last_sweep(generation).await
     }
 
     async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {

@@ -247,10 +247,7 @@ async fn patient_who_vanished_is_found_once_the_reconciler_has_looked() {
     // The newest events; nobody would call that overdue.
     world.check_in("p-1", 995).await;
     world.patient_at("p-7", 995).await;
-    let sweep = |minute| Sweep {
-        swept_to: at(minute),
-        lag_millis: 0,
-    };
+    let sweep = |minute| Sweep::clean(at(minute));
     world.store().put_sweep(LIVE, &sweep(996)).await.unwrap();
     assert_eq!(
         findings(&world).await,

@@ -247,7 +247,7 @@ impl Run {
     /// The reconciler's schedule fires. Lambda invokes again what failed.
     pub(crate) async fn reconcile(&mut self) -> Result<(), Violation> {
         for _ in 0..ATTEMPTS {
-            let request = reconciler::Request { full: false };
+            let request = reconciler::Request::default();
             let result = self.system.reconciler.handle(request).await;
             self.look().await?;
             match result {
