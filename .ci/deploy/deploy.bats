@@ -266,14 +266,16 @@ nothing() { :; }
   [ -e "$WORLD/bucket/012345678901/eu-central-1/checkin/application.tfstate" ]
 }
 
-@test "another machine that pushed the same image in the meantime is no failure" {
+@test "another machine pushed the same image in the meantime: the next run takes theirs" {
   deployed
   tag=$(ls "$WORLD/account/images")
   push=$(grep -n ' docker push' "$WORLD/calls" | cut -d: -f1)
   new_world
   # The push fails having been done, as if somebody else had done it.
   echo "$push after" >"$WORLD/fault"
-  check 0 "" deploy.sh
+  check 1 "failed at the step: push the image" deploy.sh
+  rm "$WORLD/fault"
+  check 0 "nothing is pushed" deploy.sh
   [ "$(ls "$WORLD/account/images")" = "$tag" ]
 }
 

@@ -34,7 +34,7 @@ script() { # NAME ARGUMENT…
   shift
   # The variables are those of the inner shell.
   # shellcheck disable=SC2016
-  env --default-signal=HUP,INT,TERM setsid --wait bash -c 'echo $$ >"$WORLD/pid"; exec "$@"' run "$checkout/$name" "$@" \
+  /usr/bin/env --default-signal=HUP,INT,TERM /usr/bin/setsid --wait bash -c 'echo $$ >"$WORLD/pid"; exec "$@"' run "$checkout/$name" "$@" \
     >"$WORLD/output" 2>"$WORLD/errors" || status=$?
   output=$(cat "$WORLD/output") errors=$(cat "$WORLD/errors")
 }
