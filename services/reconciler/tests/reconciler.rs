@@ -175,6 +175,23 @@ async fn a_sweep_that_was_cut_short_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn a_sweep_that_was_cut_short_counts_for_nothing_that_was_recorded_after_it_began() {
+    let world = World::new().await;
+    world.patient("p-1", 50).await;
+    let shards = EventShard::all().count();
+    let cut_short = Reconciler {
+        // It reads events of up to minute 29.
+        log: CountedPages::new(world.log.clone().with_page_limit(2), shards + 14),
+        store: world.store(),
+        queue: &world.queue,
+        concurrency: 4,
+        clock: || at(20),
+    };
+    cut_short.handle(Request::default()).await.unwrap_err();
+    assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(20)));
+}
+
+#[tokio::test]
 async fn what_the_projector_was_late_with_is_kept_for_whoever_asks_how_the_projection_is() {
     let world = World::new().await;
     let lag = async || {
