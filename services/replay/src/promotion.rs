@@ -1,6 +1,6 @@
 //! Making the generation that is being built, or brought back, the one that queries read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use domain::{Generation, ListingShard, PatientId, PatientState, StreamVersion, Timestamp};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -11,7 +11,9 @@ use projection::{
 use read_model::{ReadModelStore, ReadModelUnavailable, Sweep};
 use runtime::clock::Clock;
 
+use crate::accepted::Accepted;
 use crate::audit::account;
+use crate::builds::{Pass, Seen};
 use crate::difference::Account;
 use crate::gate::shown;
 use crate::persistent::{CatchUpError, PersistentReconcile};
@@ -29,8 +31,8 @@ pub(crate) struct Promotion<'a, T> {
     pub(crate) tables: &'a T,
     /// What is promoted. All that was recorded before `since`, less the overlap of sweeps, is in it.
     pub(crate) building: Building,
-    /// Patients of whom less may be shown than before.
-    pub(crate) accepted: &'a BTreeSet<PatientId>,
+    /// What is known, and no reason to refuse.
+    pub(crate) accepted: &'a Accepted,
     /// Whether a generation that is refused is given up.
     pub(crate) gives_up: bool,
     /// How many calls are under way at once, at most.
@@ -55,7 +57,7 @@ pub enum PromotionError {
     /// patient whose events are lost.
     #[error(
         "not promoted: generation {generation} would show less of {} than is shown now{}; restore the events, or accept that \
-         they are lost with --accept-broken-chain PATIENT",
+         they are lost with --accept-less PATIENT",
         patients(behind),
         fate(*given_up)
     )]
@@ -70,7 +72,7 @@ pub enum PromotionError {
     /// The generation contradicts itself, or its indexes. Rebuild instead; or accept it.
     #[error(
         "not promoted: generation {generation} does not agree with itself{}: {}; rebuild, or accept it with \
-         --accept-broken-chain PATIENT",
+         --accept-unsound PATIENT",
         fate(*given_up),
         shown(findings, *wrong)
     )]
@@ -111,8 +113,8 @@ pub(crate) fn next_step(findings: &[Finding]) -> &'static str {
         .iter()
         .any(|finding| matches!(finding, Finding::BrokenLink { .. }))
     {
-        "compare with a backup of the event table, or accept a chain that is known to be broken with \
-         --accept-broken-chain PATIENT"
+        "compare with a backup of the event table, or accept a link that is known to be broken with \
+         --accept-broken-chain PATIENT@VERSION"
     } else {
         "look into each, and rebuild"
     }
@@ -133,8 +135,12 @@ fn patients(behind: &BTreeMap<PatientId, StreamVersion>) -> String {
 
 impl<T: Tables> Promotion<'_, T> {
     /// Promotes one that was active before, and was built by who knows what, if it agrees with itself.
-    pub(crate) async fn of_an_older_one(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+    pub(crate) async fn of_an_older_one(
+        &self,
+        on_pass: &(impl Fn(Pass, Seen) + Sync),
+    ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let generation = self.building.generation;
+        on_pass(Pass::Audit, Seen::NOTHING);
         let (wrong, findings) = self.unsound().await?;
         if wrong > 0 {
             let given_up = self.give_up().await?;
@@ -145,7 +151,7 @@ impl<T: Tables> Promotion<'_, T> {
                 given_up,
             });
         }
-        self.run().await
+        self.run(on_pass).await
     }
 
     /// The patients whose summaries do not count the check-ins that there are.
@@ -160,7 +166,7 @@ impl<T: Tables> Promotion<'_, T> {
                 let states = self.tables.projection().states(generation, &page.items).await?;
                 let known = page.items.iter().zip(states);
                 let accounts: Vec<_> = known
-                    .filter(|(patient, _)| !self.accepted.contains(*patient))
+                    .filter(|(patient, _)| !self.accepted.unsound.contains(*patient))
                     .filter_map(|(patient, state)| Some(self.account(patient, state?)))
                     .collect();
                 let accounts: Vec<(&PatientId, Account)> = stream::iter(accounts)
@@ -201,10 +207,15 @@ impl<T: Tables> Promotion<'_, T> {
     }
 
     /// Promotes; those who are quarantined in the generation, of those who were looked at.
-    pub(crate) async fn run(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+    pub(crate) async fn run(
+        &self,
+        on_pass: &(impl Fn(Pass, Seen) + Sync),
+    ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let generation = self.building.generation;
         let since = self.building.since.plus_millis(-SWEEP_OVERLAP_MILLIS);
+        on_pass(Pass::Reconcile, Seen::NOTHING);
         let mut quarantined = self.reconcile(Retry::Quarantined).since(since).await?;
+        on_pass(Pass::Compare, Seen::NOTHING);
         let behind = self.compare().await?;
         if !behind.is_empty() {
             let given_up = self.gives_up && self.give_up().await?;
@@ -215,6 +226,7 @@ impl<T: Tables> Promotion<'_, T> {
             });
         }
         promote(self.tables.projection(), generation, (self.clock)()).await?;
+        on_pass(Pass::ReconcileAgain, Seen::NOTHING);
         let began = (self.clock)();
         let overtaken = self.look_once_more(generation, since, began).await;
         let overtaken =
@@ -305,7 +317,7 @@ impl<T: Tables> Promotion<'_, T> {
     ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let mut built = self.applied(self.building.generation, patients).await?;
         built.retain(|patient, applied| {
-            !self.accepted.contains(patient) && shown.get(patient).is_some_and(|shown| shown > applied)
+            !self.accepted.less.contains(patient) && shown.get(patient).is_some_and(|shown| shown > applied)
         });
         Ok(built)
     }
