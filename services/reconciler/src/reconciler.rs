@@ -136,8 +136,10 @@ impl<L: EventLog, S: ProjectionStore + SweepStore, Q: QuarantineQueue> Reconcile
         let mut remaining = Remaining::since(from);
         while !remaining.is_empty() {
             reconciled = reconciled.plus(reconcile.round(&mut remaining).await?);
-            // An invocation that is cut short, since there is too much for one, leaves less for the next.
-            if let Some(reached) = remaining.reached().filter(|reached| Some(*reached) > swept_to) {
+            // An invocation that is cut short, since there is too much for one, leaves less for the next. Not later than it
+            // began, though: what was recorded since may not have been in the index yet.
+            let reached = remaining.reached().map(|reached| reached.min(began));
+            if let Some(reached) = reached.filter(|reached| Some(*reached) > swept_to) {
                 let mark = self.cut_short(last.as_ref(), reached, began, &reconciled);
                 self.store.put_sweep(generation, &mark).await?;
             }

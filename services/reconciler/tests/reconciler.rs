@@ -90,8 +90,9 @@ async fn what_was_written_late_lies_within_the_overlap() {
     let world = World::new().await;
     world.patient("p-1", 1).await;
     reconcile(&world).await;
-    // Recorded before that sweep began, and written after it.
-    world.check_in("p-1", 90).await;
+    // Recorded before that sweep began, and in the index after it, as late as can be: 15 minutes for the append, one for the
+    // index, by a clock that is one behind.
+    world.check_in("p-1", 100 - 17).await;
     assert_eq!(reconcile(&world).await.events, 1);
     world.assert_complete(LIVE, "p-1").await;
 }
@@ -178,6 +179,23 @@ async fn a_sweep_that_was_cut_short_is_gone_on_with() {
     reconcile(&world).await;
     world.assert_complete(LIVE, "p-1").await;
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(NOW()));
+}
+
+#[tokio::test]
+async fn a_sweep_that_was_cut_short_counts_for_nothing_that_was_recorded_after_it_began() {
+    let world = World::new().await;
+    world.patient("p-1", 50).await;
+    let shards = EventShard::all().count();
+    let cut_short = Reconciler {
+        // It reads events of up to minute 29.
+        log: CountedPages::new(world.log.clone().with_page_limit(2), shards + 14),
+        store: world.store(),
+        queue: &world.queue,
+        concurrency: 4,
+        clock: || at(20),
+    };
+    cut_short.handle(Request::default()).await.unwrap_err();
+    assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(20)));
 }
 
 #[tokio::test]

@@ -1,20 +1,48 @@
-//! Progress on a terminal; nothing is drawn elsewhere.
+//! Progress: bars on a terminal, and elsewhere a line every now and then.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::future::Future;
+use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::builds::{Pass, Seen};
 
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
 /// One bar for each pass, one after the other.
 #[derive(Debug)]
 pub(crate) struct Bars {
     apply: Bar,
     verify: Bar,
+    /// Of what counts nothing.
+    phase: ProgressBar,
     items: Bar,
+    now: Mutex<Now>,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Now {
+    Beginning,
+    In(Pass),
+    Removing,
+}
+
+/// What a pass does, in words.
+const fn doing(pass: Pass) -> &'static str {
+    match pass {
+        Pass::Apply => "applying ",
+        Pass::Verify => "verifying",
+        Pass::Audit => "looking whether it agrees with itself",
+        Pass::Reconcile => "applying what was recorded meanwhile",
+        Pass::Compare => "comparing with what is shown now",
+        Pass::ReconcileAgain => "it is active; applying what was left out until now",
+    }
 }
 
 /// A bar that says how fast this run is, whatever earlier ones had done.
@@ -35,45 +63,103 @@ struct Pace {
 impl Bars {
     /// Of passes over about so many events.
     pub(crate) fn of_events(events: u64) -> Result<Bars, String> {
-        let template = "{msg} {bar:30} {human_pos} of about {human_len} events  {rate}  {left}";
-        Ok(Bars {
-            apply: Bar::new(ProgressBar::new(events).with_message("applying "), template)?,
-            verify: Bar::new(ProgressBar::new(events).with_message("verifying"), template)?,
-            items: Bar::new(ProgressBar::hidden(), template)?,
-        })
+        Bars::new(
+            ProgressBar::new(events),
+            ProgressBar::new(events),
+            ProgressBar::hidden(),
+        )
     }
 
     /// Of something whose end is not known.
     pub(crate) fn of_items() -> Result<Bars, String> {
-        let template = "{spinner} {human_pos} items removed  {rate}";
+        Bars::new(
+            ProgressBar::hidden(),
+            ProgressBar::hidden(),
+            ProgressBar::new_spinner(),
+        )
+    }
+
+    fn new(apply: ProgressBar, verify: ProgressBar, items: ProgressBar) -> Result<Bars, String> {
+        let events = "{msg} {bar:30} {human_pos} of about {human_len} events  {rate}  {left}";
+        let phase = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+        let phase = ProgressBar::new_spinner().with_style(phase.map_err(|error| error.to_string())?);
         Ok(Bars {
-            apply: Bar::new(ProgressBar::hidden(), template)?,
-            verify: Bar::new(ProgressBar::hidden(), template)?,
-            items: Bar::new(ProgressBar::new_spinner(), template)?,
+            apply: Bar::new(apply.with_message(doing(Pass::Apply)), events)?,
+            verify: Bar::new(verify.with_message(doing(Pass::Verify)), events)?,
+            phase,
+            items: Bar::new(items, "{spinner} {human_pos} items removed  {rate}")?,
+            now: Mutex::new(Now::Beginning),
         })
     }
 
-    /// Counts events that a pass has read.
+    /// Counts events that a pass has read, or shows that it has begun.
     pub(crate) fn count(&self, pass: Pass, seen: Seen) {
-        let bar = match pass {
-            Pass::Apply => &self.apply,
+        self.is_now(Now::In(pass));
+        match pass {
+            Pass::Apply => self.apply.advance(seen),
             Pass::Verify => {
                 self.apply.bar.finish_and_clear();
-                &self.verify
+                self.verify.advance(seen);
             }
-        };
-        bar.advance(seen);
+            Pass::Audit | Pass::Reconcile | Pass::Compare | Pass::ReconcileAgain => {
+                self.apply.bar.finish_and_clear();
+                self.verify.bar.finish_and_clear();
+                self.phase.reset_elapsed();
+                self.phase.set_message(doing(pass));
+                self.phase.enable_steady_tick(Duration::from_millis(100));
+            }
+        }
     }
 
     /// Counts items that were removed.
     pub(crate) fn count_items(&self, items: u64) {
+        self.is_now(Now::Removing);
         self.items.advance(Seen::now(items));
     }
 
-    /// Leaves the line empty.
-    pub(crate) fn clear(&self) {
-        for bar in [&self.apply, &self.verify, &self.items] {
-            bar.bar.finish_and_clear();
+    /// Does the work, and leaves the line empty at its end. Where nobody sees the bars, `say` is given a line every now and
+    /// then.
+    pub(crate) async fn watch<V>(&self, work: impl Future<Output = V>, say: impl Fn(&str)) -> V {
+        let done = if std::io::stderr().is_terminal() {
+            work.await
+        } else {
+            self.tell(work, say).await
+        };
+        for bar in [&self.apply.bar, &self.verify.bar, &self.phase, &self.items.bar] {
+            bar.finish_and_clear();
+        }
+        done
+    }
+
+    async fn tell<V>(&self, work: impl Future<Output = V>, say: impl Fn(&str)) -> V {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(LINE_EVERY) => say(&self.line()),
+            }
+        }
+    }
+
+    fn is_now(&self, now: Now) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// What is going on, in a line.
+    fn line(&self) -> String {
+        let now = *self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_events = |pass, bar: &Bar| {
+            let position = HumanCount(bar.bar.position());
+            let length = HumanCount(bar.bar.length().unwrap_or_default());
+            format!("{}: {position} of about {length} events", doing(pass).trim_end())
+        };
+        match now {
+            Now::Beginning => "at work".to_owned(),
+            Now::In(pass @ Pass::Apply) => of_events(pass, &self.apply),
+            Now::In(pass @ Pass::Verify) => of_events(pass, &self.verify),
+            Now::In(pass) => doing(pass).to_owned(),
+            Now::Removing => format!("{} items removed", HumanCount(self.items.bar.position())),
         }
     }
 }
@@ -154,6 +240,40 @@ fn left(missing: u64, per_second: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_terminal_a_line_says_every_half_minute_what_is_going_on() {
+        let bars = Bars::of_events(40_000).unwrap();
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(31)).await;
+            bars.count(Pass::Apply, Seen::now(12_000));
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            bars.count(Pass::Verify, Seen::now(40_001));
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            bars.count(Pass::Compare, Seen::NOTHING);
+            tokio::time::sleep(Duration::from_secs(58)).await;
+            "done"
+        };
+        let said = Mutex::new(Vec::new());
+        let done = bars
+            .tell(work, |line| said.lock().unwrap().push(line.to_owned()))
+            .await;
+        assert_eq!(done, "done");
+        let expected = [
+            "at work",
+            "applying: 12,000 of about 40,000 events",
+            "verifying: 40,001 of about 40,001 events",
+            "comparing with what is shown now",
+        ];
+        assert_eq!(*said.lock().unwrap(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_no_half_minute_says_nothing() {
+        let bars = Bars::of_items().unwrap();
+        let work = tokio::time::sleep(Duration::from_secs(29));
+        bars.tell(work, |line| panic!("{line}")).await;
+    }
 
     #[track_caller]
     fn check(seen: &[Seen], missing: u64, expected: (&str, &str)) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use domain::{Generation, PatientId, Timestamp};
+use domain::{Generation, Timestamp};
 use event_log::{LogPosition, Segment};
 use projection::ProjectionUnavailable;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub struct Begun {
     pub software: String,
     /// When.
     pub begun_at: Timestamp,
+    /// Into how many segments the event table is divided, until the build is finished: another number would begin anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u16>,
 }
 
 /// Events that a pass has read.
@@ -38,6 +41,9 @@ impl Seen {
         }
     }
 
+    /// Nothing yet: a pass has begun.
+    pub(crate) const NOTHING: Seen = Seen::now(0);
+
     pub(crate) const fn earlier(events: u64) -> Seen {
         Seen {
             events,
@@ -46,13 +52,22 @@ impl Seen {
     }
 }
 
-/// The passes of a build. The names are a storage format.
+/// The passes of a build, and of what makes it the active generation. The names of the first two are a storage format: how
+/// far they have come is kept. The others count nothing, they are only told to have begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// Applies all events.
     Apply,
     /// Verifies what came of it.
     Verify,
+    /// Looks whether a generation that is brought back agrees with itself.
+    Audit,
+    /// Applies what was recorded meanwhile.
+    Reconcile,
+    /// Compares with what queries see.
+    Compare,
+    /// Applies, after the promotion, what had been left out on purpose.
+    ReconcileAgain,
 }
 
 impl Pass {
@@ -62,6 +77,10 @@ impl Pass {
         match self {
             Pass::Apply => "apply",
             Pass::Verify => "verify",
+            Pass::Audit => "audit",
+            Pass::Reconcile => "reconcile",
+            Pass::Compare => "compare",
+            Pass::ReconcileAgain => "reconcile-again",
         }
     }
 }
@@ -82,9 +101,9 @@ pub struct Checkpoint {
     /// How many patients were finished up to here; only of [`Pass::Verify`].
     #[serde(default)]
     pub patients: u64,
-    /// The patients whose broken hash chains were accepted meanwhile; only of [`Pass::Verify`].
+    /// The broken links of hash chains that were accepted meanwhile; only of [`Pass::Verify`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub accepted: BTreeSet<PatientId>,
+    pub accepted: BTreeSet<String>,
 }
 
 impl Checkpoint {
@@ -108,9 +127,9 @@ pub struct Verification {
     pub events: u64,
     /// Whether it was for a dry run, so that somebody else decides whether it is promoted.
     pub dry_run: bool,
-    /// The patients whose broken hash chains were accepted.
+    /// The broken links of hash chains that were accepted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub accepted: BTreeSet<PatientId>,
+    pub accepted: BTreeSet<String>,
 }
 
 /// Keeping how far builds have come. Two implementations: [`crate::ReplayTable`], and the simulator's.

@@ -1,7 +1,6 @@
 //! The command line.
 
-use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use runtime::clock::system_clock;
 use runtime::telemetry::chain;
 use serde_json::{Value, json};
 
+use crate::accepted::{Accepted, KnownBreak};
 use crate::bars::Bars;
 use crate::builds::{Pass, SOFTWARE, Seen};
 use crate::compare::Compare;
@@ -37,7 +37,8 @@ const TAIL_PAUSE: Duration = Duration::from_secs(1);
 /// could not be applied; and shows how far everything has come.
 ///
 /// Exit code: 0 if it did what it says; 1 if not, and why not is one line on stderr; 2 if the command line is wrong; 3 if
-/// `verify` found something wrong. A redrive after which somebody is still quarantined did what it says.
+/// `verify` found something wrong. A redrive after which somebody is still quarantined did what it says; one that knows of no
+/// queue to look at did not.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -61,16 +62,41 @@ struct Pace {
 }
 
 #[derive(Debug, Clone, clap::Args)]
-struct Accepted {
-    /// A patient whose stream is known to be broken, because events were edited or lost. That is then neither a finding nor
-    /// a reason to refuse, nor is it that less of the patient would be shown than before. May be repeated.
-    #[arg(long, value_name = "PATIENT")]
-    accept_broken_chain: Vec<PatientId>,
+struct BrokenChains {
+    /// A broken link that is known, such as p-003@9, because the event was edited, or is the first after one that was lost. It
+    /// is then neither a finding nor a reason to refuse. The chain is followed on behind it: any other broken link is both. May
+    /// be repeated.
+    #[arg(long, value_name = "PATIENT@VERSION")]
+    accept_broken_chain: Vec<KnownBreak>,
 }
 
-impl Accepted {
-    fn patients(self) -> BTreeSet<PatientId> {
-        self.accept_broken_chain.into_iter().collect()
+#[derive(Debug, Clone, clap::Args)]
+struct Less {
+    /// A patient of whom less may be shown than now, because events are lost for ever. May be repeated.
+    #[arg(long, value_name = "PATIENT")]
+    accept_less: Vec<PatientId>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Unsound {
+    /// A patient whose summary need not agree with their check-ins. May be repeated.
+    #[arg(long, value_name = "PATIENT")]
+    accept_unsound: Vec<PatientId>,
+}
+
+impl BrokenChains {
+    fn accepted(self) -> Accepted {
+        Accepted {
+            broken_links: self.accept_broken_chain.into_iter().collect(),
+            ..Accepted::default()
+        }
+    }
+
+    fn and(self, less: Less) -> Accepted {
+        Accepted {
+            less: less.accept_less.into_iter().collect(),
+            ..self.accepted()
+        }
     }
 }
 
@@ -87,7 +113,9 @@ enum Command {
         #[arg(long, requires = "dry_run")]
         values: bool,
         #[command(flatten)]
-        accepted: Accepted,
+        broken: BrokenChains,
+        #[command(flatten)]
+        less: Less,
         #[command(flatten)]
         pace: Pace,
     },
@@ -103,7 +131,7 @@ enum Command {
         #[arg(long)]
         values: bool,
         #[command(flatten)]
-        accepted: Accepted,
+        broken: BrokenChains,
         #[command(flatten)]
         pace: Pace,
     },
@@ -111,7 +139,9 @@ enum Command {
     /// `verify` does; and it may show no less of any patient than is shown now. If it is refused, it stays as it is.
     Promote {
         #[command(flatten)]
-        accepted: Accepted,
+        broken: BrokenChains,
+        #[command(flatten)]
+        less: Less,
         #[command(flatten)]
         pace: Pace,
     },
@@ -123,7 +153,9 @@ enum Command {
         #[arg(long, value_name = "NUMBER")]
         to: Option<u32>,
         #[command(flatten)]
-        accepted: Accepted,
+        less: Less,
+        #[command(flatten)]
+        unsound: Unsound,
     },
     /// Remove every generation but the active one, the previous one and the one that is being built.
     Prune {
@@ -136,10 +168,10 @@ enum Command {
     },
     /// Show the generations, what they count, and what is not applied yet.
     Status,
-    /// Try again what could not be applied. Exit code 0 even if somebody stays quarantined, who is named then.
+    /// Try again what could not be applied. Exit code 0 even if somebody stays quarantined, who is named then, with the reason.
     #[command(group(ArgGroup::new("whom").required(true).args(["patient", "all"])))]
     Redrive {
-        /// Only this patient.
+        /// Only this patient. The message about it stays on the queue.
         #[arg(long)]
         patient: Option<PatientId>,
         /// All quarantined patients, and what the queues hold.
@@ -186,12 +218,17 @@ pub async fn run(cli: Cli) -> ExitCode {
     match execute(cli).await {
         Ok(answer) => {
             let code = answer.exit_code();
-            print(&if json { answer.json } else { answer.text });
-            code
+            match print(&if json { answer.json } else { answer.text }) {
+                Ok(_) => code,
+                Err(failure) => {
+                    warn(&failure.text);
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(failure) => {
-            if json {
-                print(&failure.json.to_string());
+            if json && let Err(unprinted) = print(&failure.json.to_string()) {
+                warn(&unprinted.text);
             }
             warn(&failure.text);
             ExitCode::FAILURE
@@ -291,6 +328,7 @@ impl From<PromoteCommandError> for Failure {
             } => Some(about_findings(*generation, *wrong, findings, false)),
             PromoteCommandError::Promotion(error) => about_promotion(error),
             PromoteCommandError::NothingBuilt
+            | PromoteCommandError::BroughtBack { .. }
             | PromoteCommandError::NotVerified { .. }
             | PromoteCommandError::Store(_)
             | PromoteCommandError::Gate(_) => None,
@@ -309,12 +347,18 @@ impl From<RollBackError> for Failure {
     }
 }
 
-/// Prints a line; whether anybody reads it.
-fn print(text: &str) -> bool {
+/// Prints a line; whether anybody wants more. Who closes the pipe has read enough, and that is no failure. (A stdout that is
+/// closed from the beginning is `/dev/null` to a Rust program.)
+fn print(text: &str) -> Result<bool, Failure> {
     if text.is_empty() {
-        return true;
+        return Ok(true);
     }
-    writeln!(std::io::stdout(), "{text}").is_ok()
+    let mut stdout = std::io::stdout();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("the output could not be written: {error}").into()),
+    }
 }
 
 fn warn(text: &str) {
@@ -350,49 +394,58 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
         Command::Rebuild {
             dry_run,
             values,
-            accepted,
+            broken,
+            less,
             pace,
         } => {
             let dry_run = dry_run.then_some(values);
-            rebuild(connection, dry_run, &accepted.patients(), pace).await
+            rebuild(connection, dry_run, &broken.and(less), pace).await
         }
         Command::Verify {
             patient,
             generation,
             values,
-            accepted,
+            broken,
             pace,
         } => {
             let what = Verified {
                 patient,
                 generation: generation.map(Generation::new),
                 values,
-                accepted: accepted.patients(),
+                accepted: broken.accepted(),
             };
             verify(connection, what, pace).await
         }
-        Command::Promote { accepted, pace } => {
+        Command::Promote { broken, less, pace } => {
             let promote = Promote {
                 tables: connection,
                 segments: pace.segments,
                 concurrency: pace.concurrency.into(),
-                accepted: &accepted.patients(),
+                accepted: &broken.and(less),
                 clock: system_clock,
             };
-            let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
-            let promoted = promote.run(&|pass, seen| bars.count(pass, seen)).await;
-            bars.clear();
+            let bars = bars_of_events(connection).await?;
+            let on_events = |pass, seen| bars.count(pass, seen);
+            let promoted = bars.watch(promote.run(&on_events), warn).await;
             Ok(report::promoted(&promoted?))
         }
-        Command::Rollback { to, accepted } => {
+        Command::Rollback { to, less, unsound } => {
+            let accepted = Accepted {
+                less: less.accept_less.into_iter().collect(),
+                unsound: unsound.accept_unsound.into_iter().collect(),
+                ..Accepted::default()
+            };
             let roll_back = RollBack {
                 tables: connection,
                 to: to.map(Generation::new),
-                accepted: &accepted.patients(),
+                accepted: &accepted,
                 concurrency: CONCURRENCY,
                 clock: system_clock,
             };
-            Ok(report::promoted(&roll_back.run().await?))
+            let bars = bars_of_events(connection).await?;
+            let on_pass = |pass, seen| bars.count(pass, seen);
+            let rolled_back = bars.watch(roll_back.watched(&on_pass), warn).await;
+            Ok(report::promoted(&rolled_back?))
         }
         Command::Prune { previous, building } => prune(connection, previous, building).await,
         Command::Status => {
@@ -417,11 +470,16 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
 /// Calls under way at once, where it is not to be chosen.
 const CONCURRENCY: usize = 32;
 
+async fn bars_of_events(connection: &Connection) -> Result<Bars, Failure> {
+    let events = connection.log.approximate_len().await.unwrap_or_default();
+    Ok(Bars::of_events(events)?)
+}
+
 /// `dry_run` is whether to show values, if it is one.
 async fn rebuild(
     connection: &Connection,
     dry_run: Option<bool>,
-    accepted: &BTreeSet<PatientId>,
+    accepted: &Accepted,
     pace: Pace,
 ) -> Result<Answer, Failure> {
     let started = Instant::now();
@@ -434,30 +492,39 @@ async fn rebuild(
         promote: dry_run.is_none(),
         clock: system_clock,
     };
-    let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
-    let rebuilt = rebuild.run(&|pass, seen| bars.count(pass, seen)).await;
-    bars.clear();
-    let rebuilt = rebuilt?;
-    let Some(values) = dry_run else {
-        return Ok(report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()));
+    let bars = bars_of_events(connection).await?;
+    let work = async {
+        let rebuilt = rebuild.run(&|pass, seen| bars.count(pass, seen)).await?;
+        let Some(values) = dry_run else {
+            return Ok((rebuilt, None));
+        };
+        bars.count(Pass::Compare, Seen::NOTHING);
+        let control = connection.store.control().await;
+        let control = control.map_err(|error| Failure::of(&error))?;
+        let active = control.map_or(Generation::FIRST, |control| control.active);
+        let compare = Compare {
+            tables: connection,
+            active,
+            built: rebuilt.generation,
+            concurrency: pace.concurrency.into(),
+            clock: system_clock,
+        };
+        let mut changes = DryRun::new(active, values);
+        let compared = compare.run(|change| changes.add(change)).await;
+        compared.map_err(|error| Failure::of(&error))?;
+        Ok::<_, Failure>((rebuilt, Some(changes)))
     };
-    let control = connection
-        .store
-        .control()
-        .await
-        .map_err(|error| Failure::of(&error))?;
-    let active = control.map_or(Generation::FIRST, |control| control.active);
-    let compare = Compare {
-        tables: connection,
-        active,
-        built: rebuilt.generation,
-        concurrency: pace.concurrency.into(),
-        clock: system_clock,
-    };
-    let mut changes = DryRun::new(active, values);
-    let compared = compare.run(|change| changes.add(change)).await;
-    compared.map_err(|error| Failure::of(&error))?;
-    Ok(report::dry_run(&rebuilt, &changes))
+    let (rebuilt, changes) = bars.watch(work, warn).await?;
+    if rebuilt.segments != pace.segments {
+        warn(&format!(
+            "it went on in {} segments, as it was begun",
+            rebuilt.segments
+        ));
+    }
+    Ok(match changes {
+        Some(changes) => report::dry_run(&rebuilt, &changes),
+        None => report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()),
+    })
 }
 
 /// What is to be verified.
@@ -466,7 +533,7 @@ struct Verified {
     generation: Option<Generation>,
     /// Whether to show values.
     values: bool,
-    accepted: BTreeSet<PatientId>,
+    accepted: Accepted,
 }
 
 async fn verify(connection: &Connection, what: Verified, pace: Pace) -> Result<Answer, Failure> {
@@ -492,12 +559,9 @@ async fn verify(connection: &Connection, what: Verified, pace: Pace) -> Result<A
     let verified = match patient {
         Some(patient) => verify.patient(patient).await,
         None => {
-            let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
-            let verified = verify
-                .all(&|events| bars.count(Pass::Verify, Seen::now(events)))
-                .await;
-            bars.clear();
-            verified
+            let bars = bars_of_events(connection).await?;
+            let on_events = |events| bars.count(Pass::Verify, Seen::now(events));
+            bars.watch(verify.all(&on_events), warn).await
         }
     };
     let verified = verified.map_err(|error| Failure::of(&error))?;
@@ -518,8 +582,8 @@ async fn prune(connection: &Connection, previous: bool, building: bool) -> Resul
         clock: system_clock,
     };
     let bars = Bars::of_items()?;
-    let pruned = prune.run(&|items| bars.count_items(items)).await;
-    bars.clear();
+    let on_items = |items| bars.count_items(items);
+    let pruned = bars.watch(prune.run(&on_items), warn).await;
     Ok(report::pruned(&pruned.map_err(|error| Failure::of(&error))?))
 }
 
@@ -545,23 +609,24 @@ async fn redrive(connection: &Connection, patient: Option<&PatientId>) -> Result
             redriven.failed.len()
         ));
     }
-    let unseen = match (
+    let queues = (
         connection.quarantined().is_some(),
         connection.given_up().is_some(),
-    ) {
+    );
+    let unseen = match queues {
         _ if patient.is_some() => None,
         (true, true) => None,
-        (false, true) => Some(
-            "the quarantine queue was not looked at, as it is not known: --sqs-endpoint-url, --deployment",
-        ),
-        (true, false) => Some(
-            "the queue of stream failures was not looked at, as it is not known: --sqs-endpoint-url, --deployment",
-        ),
-        (false, false) => {
-            Some("neither queue was looked at, as they are not known: --sqs-endpoint-url, --deployment")
-        }
+        (false, true) => Some("the quarantine queue was not looked at, as it is not known"),
+        (true, false) => Some("the queue of stream failures was not looked at, as it is not known"),
+        (false, false) => Some("neither queue was looked at, as they are not known"),
     };
-    Ok(report::redriven(&redriven, unseen))
+    if let Some(unseen) = unseen {
+        warn(&format!("{unseen}: --sqs-endpoint-url, --deployment"));
+    }
+    let note = patient.map(|_| {
+        "the message about this patient stays on the queue until `replay redrive --all`, which removes it if the event is applied"
+    });
+    Ok(report::redriven(&redriven, unseen, note))
 }
 
 /// Prints events until nobody reads them any more, or once.
@@ -573,8 +638,14 @@ async fn tail(
 ) -> Result<Answer, Failure> {
     let mut tail = Tail::new(&connection.log, from.unwrap_or_else(system_clock));
     loop {
-        let on_event = |event| print(&report::tail_event(&event, json));
-        match tail.poll(system_clock(), on_event).await {
+        let mut printed = Ok(true);
+        let on_event = |event| {
+            printed = print(&report::tail_event(&event, json));
+            matches!(printed, Ok(true))
+        };
+        let polled = tail.poll(system_clock(), on_event).await;
+        printed?;
+        match polled {
             Ok(true) => {}
             Ok(false) => return Ok(Answer::nothing()),
             Err(error) if once => return Err(Failure::of(&error)),

@@ -1,7 +1,6 @@
 //! What every generation has to pass before it is promoted: each patient is brought to the head of its stream, and compared
 //! with the events by the code of `replay verify`.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{Generation, PatientId};
@@ -9,6 +8,7 @@ use event_log::{LogUnavailable, Segment};
 use projection::{ProjectionUnavailable, Retry};
 use runtime::clock::Clock;
 
+use crate::accepted::Accepted;
 use crate::builds::{BuildStore, Checkpoint, Pass, Seen};
 use crate::persistent::{CatchUpError, PersistentReconcile};
 use crate::segments::all_segments;
@@ -25,8 +25,8 @@ pub(crate) struct Gate<'a, T> {
     pub(crate) segments: u16,
     /// How many calls each of them has under way at once, at most.
     pub(crate) concurrency: usize,
-    /// Patients whose broken hash chains are known, and no reason to refuse.
-    pub(crate) accepted: &'a BTreeSet<PatientId>,
+    /// What is known, and no reason to refuse.
+    pub(crate) accepted: &'a Accepted,
     pub(crate) clock: Clock,
 }
 
@@ -134,9 +134,10 @@ impl<T: Tables> Gate<'_, T> {
         } else {
             None
         };
-        let kept = kept.filter(|kept| kept.accepted.is_subset(self.accepted));
+        let accepted = self.accepted.kept();
+        let kept = kept.filter(|kept| kept.accepted.is_subset(&accepted));
         Ok(Checkpoint {
-            accepted: self.accepted.clone(),
+            accepted,
             ..kept.unwrap_or_else(|| Checkpoint::beginning(segment))
         })
     }

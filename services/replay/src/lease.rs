@@ -53,6 +53,10 @@ pub(crate) enum LeaseError {
     /// Another one is at work. Wait for it, or end it.
     #[error("`replay {}` is at work since {}: wait for it, or end it", .0.command, .0.since)]
     Held(Lease),
+    /// Another one was at work, and has ended meanwhile: whoever began this one could not know what that one did. Look at the
+    /// status, and decide anew.
+    #[error("{0} ended just now: look at the status, and run it again")]
+    Ended(String),
     /// This one was so slow to show that it is alive that another one took over. Look at the status.
     #[error("another replay took over")]
     Lost,
@@ -61,7 +65,8 @@ pub(crate) enum LeaseError {
     Store(#[from] ProjectionUnavailable),
 }
 
-/// Runs a command while nobody else does. `on_wait` is called if somebody has the lease who may be dead.
+/// Runs a command while nobody else does. `on_wait` is called if somebody has the lease who may be dead. Only the lease of
+/// somebody dead is taken over: one that goes away shows, as one that changes does, that its holder was alive.
 pub(crate) async fn alone<S: LeaseStore, V>(
     store: &S,
     lease: Lease,
@@ -91,9 +96,21 @@ async fn take(store: &impl LeaseStore, lease: &Lease, on_wait: impl Fn(&Lease)) 
             // It was put, but the reply was lost, and the SDK repeated it.
             (_, Some(now)) if now.holder == lease.holder => return Ok(()),
             (Some(before), Some(now)) if before != *now => return Err(LeaseError::Held(now.clone())),
+            (Some(before), None) => {
+                let name = format!(
+                    "`replay {}`, which was begun at {},",
+                    before.command, before.since
+                );
+                return Err(LeaseError::Ended(name));
+            }
+            // It came and went between two looks.
+            (None, None) => return Err(LeaseError::Ended("another command".to_owned())),
             (None, Some(now)) => return Err(LeaseError::Held(now.clone())),
-            (Some(_), Some(now)) if waited.is_zero() => on_wait(now),
-            _ => {}
+            (Some(_), Some(now)) => {
+                if waited.is_zero() {
+                    on_wait(now);
+                }
+            }
         }
         held = now;
         tokio::time::sleep(LOOK).await;
@@ -189,6 +206,35 @@ mod tests {
         );
         run(&store, "third", 1).await.unwrap();
         assert_eq!(store.lease().await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn second_command_is_refused_if_the_first_ends_while_it_looks() {
+        // Whatever the moment: before or after a beat, and just before the end.
+        for late in [100, 3_900, 4_100, 5_800, 6_100, 6_499] {
+            let store = OneLease::default();
+            let (first, second) = tokio::join!(run(&store, "first", 7), async {
+                tokio::time::sleep(Duration::from_millis(late)).await;
+                run(&store, "second", 1).await
+            });
+            first.unwrap();
+            let error = second.unwrap_err();
+            let expected = if late > 6_000 {
+                "ended just now"
+            } else {
+                "is at work since"
+            };
+            assert!(error.to_string().contains(expected), "{late}: {error}");
+            assert_eq!(store.lease().await.unwrap(), None);
+            run(&store, "third", 1).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_find_the_lease_of_a_command_that_was_killed_one_is_refused() {
+        let store = OneLease(Mutex::new(Some(lease("killed"))));
+        let (one, other) = tokio::join!(run(&store, "one", 0), run(&store, "other", 0));
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,8 @@ const RECEIVED_AT_ONCE: i32 = 10;
 const WAIT_SECONDS: i32 = 2;
 /// For how many seconds nobody else sees them: longer than it takes to deal with ten.
 const INVISIBLE_SECONDS: i32 = 60;
+/// For how many seconds nobody sees a message that is held: longer than a run takes.
+const HELD_SECONDS: i32 = 3_600;
 
 /// A queue can't be reached. Run the command again: a message that was dealt with twice changes nothing.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,13 @@ pub trait Letters: Send + Sync {
     /// Some messages, which nobody else sees for a while; none if there are none at the moment.
     fn receive(&self) -> impl Future<Output = Result<Vec<Letter>, LettersUnavailable>> + Send;
 
+    /// Lets nobody see a message for as long as a run may take, so that those are received which have not been yet. If
+    /// the run ends without a word, they come again by themselves.
+    fn hold(&self, letter: &Letter) -> impl Future<Output = Result<(), LettersUnavailable>> + Send;
+
+    /// Lets everybody see a message again, at once.
+    fn put_back(&self, letter: &Letter) -> impl Future<Output = Result<(), LettersUnavailable>> + Send;
+
     /// Removes a message that was dealt with.
     fn remove(&self, letter: &Letter) -> impl Future<Output = Result<(), LettersUnavailable>> + Send;
 }
@@ -55,6 +64,18 @@ impl SqsLetters {
             client,
             url: url.into(),
         }
+    }
+
+    async fn show_after(&self, letter: &Letter, seconds: i32) -> Result<(), LettersUnavailable> {
+        self.client
+            .change_message_visibility()
+            .queue_url(&self.url)
+            .receipt_handle(&letter.receipt)
+            .visibility_timeout(seconds)
+            .send()
+            .await
+            .map_err(|error| LettersUnavailable(error.into()))?;
+        Ok(())
     }
 }
 
@@ -80,6 +101,14 @@ impl Letters for SqsLetters {
                 })
             })
             .collect())
+    }
+
+    async fn hold(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        self.show_after(letter, HELD_SECONDS).await
+    }
+
+    async fn put_back(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        self.show_after(letter, 0).await
     }
 
     async fn remove(&self, letter: &Letter) -> Result<(), LettersUnavailable> {

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: any way to append, change or remove an event.
 
+mod accepted;
 mod audit;
 mod bars;
 mod builds;
@@ -30,6 +31,7 @@ mod tables;
 mod tail;
 mod verify;
 
+pub use accepted::{Accepted, KnownBreak, NotAnEvent};
 pub use audit::{AuditStore, ItemPage, StoredItem};
 pub use builds::{Begun, BuildStore, Checkpoint, Pass, SOFTWARE, Seen, Verification};
 pub use cli::{Cli, run};
@@ -43,7 +45,7 @@ pub use promote::{Promote, PromoteCommandError, Promoted};
 pub use promotion::{Lost, PromotionError};
 pub use prune::{Doomed, ItemKey, KeyPage, Prune, PruneError, PruneStore, Pruned, QUIET_MILLIS};
 pub use rebuild::{Rebuild, RebuildError, Rebuilt};
-pub use redrive::{Redrive, RedriveError, Redriven};
+pub use redrive::{Redrive, RedriveError, Redriven, StillQuarantined};
 pub use replay_table::ReplayTable;
 pub use roll_back::{RollBack, RollBackError};
 pub use status::{EventStatus, GenerationStatus, Status, StatusError, status};

@@ -1,12 +1,13 @@
 //! Promoting a generation that was built before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use domain::{Generation, PatientId, StreamVersion};
 use projection::{Building, ProjectionStore, ProjectionUnavailable, PromoteError};
 use runtime::clock::Clock;
 
+use crate::accepted::Accepted;
 use crate::builds::{BuildStore, Pass, Seen};
 use crate::gate::{Gate, GateError, shown};
 use crate::promotion::{Promotion, PromotionError, next_step};
@@ -23,8 +24,8 @@ pub struct Promote<'a, T> {
     pub segments: u16,
     /// How many calls each of them has under way at once, at most.
     pub concurrency: usize,
-    /// Patients whose broken hash chains are known, and no reason to refuse; nor is that less of them is shown than before.
-    pub accepted: &'a BTreeSet<PatientId>,
+    /// What is known, and no reason to refuse.
+    pub accepted: &'a Accepted,
     /// The time.
     pub clock: Clock,
 }
@@ -46,6 +47,15 @@ pub enum PromoteCommandError {
     /// There is nothing to promote: rebuild first.
     #[error("no generation is being built: rebuild first")]
     NothingBuilt,
+    /// A generation is being brought back, since a roll back was cut short. Finish that, or give it up.
+    #[error(
+        "generation {generation} is being brought back, not built: `replay rollback` goes on with that, \
+         `replay prune --building` gives it up"
+    )]
+    BroughtBack {
+        /// The generation.
+        generation: Generation,
+    },
     /// The build is not finished, or it failed. Let the rebuild finish.
     #[error("generation {generation} is not verified: run the rebuild again, it goes on where it was")]
     NotVerified {
@@ -88,13 +98,14 @@ impl<T: Tables> Promote<'_, T> {
         on_events: &(impl Fn(Pass, Seen) + Sync),
     ) -> Result<Promoted, PromoteCommandError> {
         let control = self.tables.projection().control().await?;
-        let built = control.and_then(|control| {
-            let generation = control.building.filter(|_| !control.brings_back)?;
-            let since = control.building_since.unwrap_or(domain::Timestamp::EARLIEST);
-            Some((control.active, Building { generation, since }))
-        });
-        let (previous, building) = built.ok_or(PromoteCommandError::NothingBuilt)?;
-        let generation = building.generation;
+        let control = control.ok_or(PromoteCommandError::NothingBuilt)?;
+        let generation = control.building.ok_or(PromoteCommandError::NothingBuilt)?;
+        if control.brings_back {
+            return Err(PromoteCommandError::BroughtBack { generation });
+        }
+        let previous = control.active;
+        let since = control.building_since.unwrap_or(domain::Timestamp::EARLIEST);
+        let building = Building { generation, since };
         if self.tables.builds().verification(generation).await?.is_none() {
             return Err(PromoteCommandError::NotVerified { generation });
         }
@@ -129,7 +140,7 @@ impl<T: Tables> Promote<'_, T> {
             clock: self.clock,
         };
         let mut quarantined = verified.quarantined;
-        quarantined.extend(promotion.run().await?);
+        quarantined.extend(promotion.run(on_events).await?);
         Ok(Promoted {
             generation,
             previous,

@@ -12,7 +12,9 @@ use projection::{
 use read_model::{ReadModelStore, ReadModelUnavailable, Sweep};
 use runtime::clock::Clock;
 
+use crate::accepted::Accepted;
 use crate::audit::account;
+use crate::builds::{Pass, Seen};
 use crate::difference::{Account, HISTORY};
 use crate::gate::shown;
 use crate::persistent::{CatchUpError, PersistentReconcile};
@@ -32,8 +34,8 @@ pub(crate) struct Promotion<'a, T> {
     pub(crate) tables: &'a T,
     /// What is promoted. All that was recorded before `since`, less the overlap of sweeps, is in it.
     pub(crate) building: Building,
-    /// Patients of whom less may be shown than before.
-    pub(crate) accepted: &'a BTreeSet<PatientId>,
+    /// What is known, and no reason to refuse.
+    pub(crate) accepted: &'a Accepted,
     /// Whether a generation that is refused is given up.
     pub(crate) gives_up: bool,
     /// How many calls are under way at once, at most.
@@ -61,7 +63,7 @@ pub enum PromotionError {
     /// applied; or accept it, for a patient whose events are lost.
     #[error(
         "not promoted: generation {generation} would show {} than is shown now{}; restore the events, or accept that \
-         they are lost with --accept-broken-chain PATIENT",
+         they are lost with --accept-less PATIENT",
         lost.told(),
         fate(*given_up)
     )]
@@ -76,7 +78,7 @@ pub enum PromotionError {
     /// The generation contradicts itself, or its indexes. Rebuild instead; or accept it.
     #[error(
         "not promoted: generation {generation} does not agree with itself{}: {}; rebuild, or accept it with \
-         --accept-broken-chain PATIENT",
+         --accept-unsound PATIENT",
         fate(*given_up),
         shown(findings, *wrong)
     )]
@@ -117,8 +119,8 @@ pub(crate) fn next_step(findings: &[Finding]) -> &'static str {
         .iter()
         .any(|finding| matches!(finding, Finding::BrokenLink { .. }))
     {
-        "compare with a backup of the event table, or accept a chain that is known to be broken with \
-         --accept-broken-chain PATIENT"
+        "compare with a backup of the event table, or accept a link that is known to be broken with \
+         --accept-broken-chain PATIENT@VERSION"
     } else if findings.iter().any(tells_of_other_events) {
         "other events were applied than there are now: compare with a backup of the event table before you rebuild"
     } else {
@@ -197,8 +199,12 @@ fn named(of: impl ExactSizeIterator<Item = String>) -> Option<String> {
 
 impl<T: Tables> Promotion<'_, T> {
     /// Promotes one that was active before, and was built by who knows what, if it agrees with itself.
-    pub(crate) async fn of_an_older_one(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+    pub(crate) async fn of_an_older_one(
+        &self,
+        on_pass: &(impl Fn(Pass, Seen) + Sync),
+    ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let generation = self.building.generation;
+        on_pass(Pass::Audit, Seen::NOTHING);
         let (wrong, findings) = self.unsound().await?;
         if wrong > 0 {
             let given_up = self.give_up().await?;
@@ -209,7 +215,7 @@ impl<T: Tables> Promotion<'_, T> {
                 given_up,
             });
         }
-        self.run().await
+        self.run(on_pass).await
     }
 
     /// The patients whose summaries do not count the check-ins that there are.
@@ -224,7 +230,7 @@ impl<T: Tables> Promotion<'_, T> {
                 let states = self.tables.projection().states(generation, &page.items).await?;
                 let known = page.items.iter().zip(states);
                 let accounts: Vec<_> = known
-                    .filter(|(patient, _)| !self.accepted.contains(*patient))
+                    .filter(|(patient, _)| !self.accepted.unsound.contains(*patient))
                     .filter_map(|(patient, state)| Some(self.account(patient, state?)))
                     .collect();
                 let accounts: Vec<(&PatientId, Account)> = stream::iter(accounts)
@@ -265,10 +271,15 @@ impl<T: Tables> Promotion<'_, T> {
     }
 
     /// Promotes; those who are quarantined in the generation, of those who were looked at.
-    pub(crate) async fn run(&self) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+    pub(crate) async fn run(
+        &self,
+        on_pass: &(impl Fn(Pass, Seen) + Sync),
+    ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
         let generation = self.building.generation;
         let since = self.building.since.plus_millis(-SWEEP_OVERLAP_MILLIS);
+        on_pass(Pass::Reconcile, Seen::NOTHING);
         let mut quarantined = self.reconcile(Retry::Quarantined).since(since).await?;
+        on_pass(Pass::Compare, Seen::NOTHING);
         let lost = self.compare().await?;
         if !lost.is_nothing() {
             let given_up = self.gives_up && self.give_up().await?;
@@ -279,6 +290,7 @@ impl<T: Tables> Promotion<'_, T> {
             });
         }
         promote(self.tables.projection(), generation, (self.clock)()).await?;
+        on_pass(Pass::ReconcileAgain, Seen::NOTHING);
         let began = (self.clock)();
         let overtaken = self.look_once_more(generation, since, began).await;
         let overtaken =
@@ -356,7 +368,9 @@ impl<T: Tables> Promotion<'_, T> {
 
     /// What of this would not be seen in the generation.
     async fn lost(&self, shown: &BTreeMap<PatientId, Shown>) -> Result<Lost, PromotionError> {
-        let wanted = shown.keys().filter(|patient| !self.accepted.contains(*patient));
+        let wanted = shown
+            .keys()
+            .filter(|patient| !self.accepted.less.contains(*patient));
         let wanted: Vec<PatientId> = wanted.cloned().collect();
         let built = self.seen(self.building.generation, &wanted).await?;
         let mut lost = Lost::default();

@@ -5,7 +5,7 @@
 //! events, and it verifies what came of them, after bringing each patient to the head of its stream. Then it promotes.
 //! How far each segment has come is kept, so that a rebuild which is cut short goes on where it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{Generation, PatientId, StoredEntry, StreamVersion};
@@ -16,6 +16,7 @@ use projection::{
 };
 use runtime::clock::Clock;
 
+use crate::accepted::Accepted;
 use crate::builds::{Begun, BuildStore, Checkpoint, Pass, Seen, Verification};
 use crate::gate::{Gate, GateError, shown};
 use crate::promotion::{Promotion, PromotionError, fate, next_step};
@@ -28,12 +29,13 @@ use crate::verify::{Finding, Verified};
 pub struct Rebuild<'a, T> {
     /// What it works on.
     pub tables: &'a T,
-    /// Into how many parts the event table is divided; all of them are read at once.
+    /// Into how many parts the event table is divided; all of them are read at once. A build that was cut short goes on
+    /// with the number that it was begun with.
     pub segments: u16,
     /// How many calls each of them has under way at once, at most.
     pub concurrency: usize,
-    /// Patients whose broken hash chains are known, and no reason to refuse; nor is that less of them is shown than before.
-    pub accepted: &'a BTreeSet<PatientId>,
+    /// What is known, and no reason to refuse.
+    pub accepted: &'a Accepted,
     /// Which software folds the events, [`SOFTWARE`](crate::SOFTWARE): what another one began is not gone on with.
     pub software: &'a str,
     /// Whether the generation is promoted, once it is verified.
@@ -51,6 +53,8 @@ pub struct Rebuilt {
     pub patients: u64,
     /// How many events they have.
     pub events: u64,
+    /// Into how many parts the event table was divided.
+    pub segments: u16,
     /// How many events earlier runs, which were cut short, had read already, both passes together.
     pub resumed: u64,
     /// Patients that stay behind, as they did before, at the event that can't be applied; those of segments that were
@@ -108,13 +112,13 @@ impl<T: Tables> Rebuild<'_, T> {
     /// # Errors
     /// [`RebuildError`]
     pub async fn run(&self, on_events: &(impl Fn(Pass, Seen) + Sync)) -> Result<Rebuilt, RebuildError> {
-        let building = self.begin().await?;
+        let (building, segments) = self.begin().await?;
         let generation = building.generation;
         let mut quarantined = BTreeMap::new();
         let resumed = AtomicU64::new(0);
         let finished = self.tables.builds().verification(generation).await?.is_some();
         if !finished {
-            all_segments(self.segments, |segment| {
+            all_segments(segments, |segment| {
                 self.apply(generation, segment, &resumed, on_events)
             })
             .await?;
@@ -122,7 +126,7 @@ impl<T: Tables> Rebuild<'_, T> {
         let gate = Gate {
             tables: self.tables,
             generation,
-            segments: self.segments,
+            segments,
             concurrency: self.concurrency,
             accepted: self.accepted,
             clock: self.clock,
@@ -139,12 +143,13 @@ impl<T: Tables> Rebuild<'_, T> {
                 concurrency: self.concurrency,
                 clock: self.clock,
             };
-            quarantined.extend(promotion.run().await?);
+            quarantined.extend(promotion.run(on_events).await?);
         }
         Ok(Rebuilt {
             generation,
             patients: verification.patients,
             events: verification.events,
+            segments,
             resumed: resumed.into_inner(),
             quarantined,
         })
@@ -152,13 +157,14 @@ impl<T: Tables> Rebuild<'_, T> {
 
     /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the next one
     /// has to show what is made of the events now. Nor is what other software began, whose rules may be others.
-    async fn begin(&self) -> Result<Building, RebuildError> {
+    async fn begin(&self) -> Result<(Building, u16), RebuildError> {
         let projection = self.tables.projection();
         let builds = self.tables.builds();
         let before = current(projection).await?.building;
         let mut building = begin_building(projection, (self.clock)()).await?;
         let verification = builds.verification(building.generation).await?;
         let begun = builds.begun(building.generation).await?;
+        let mut segments = begun.as_ref().and_then(|begun| begun.segments);
         let ours = match begun {
             Some(begun) => begun.software == self.software,
             None => before != Some(building.generation),
@@ -166,13 +172,16 @@ impl<T: Tables> Rebuild<'_, T> {
         if !ours || verification.is_some_and(|verification| verification.dry_run) {
             abandon(projection, building.generation).await?;
             building = begin_building(projection, (self.clock)()).await?;
+            segments = None;
         }
+        let segments = segments.unwrap_or(self.segments);
         let begun = Begun {
             software: self.software.to_owned(),
             begun_at: building.since,
+            segments: Some(segments),
         };
         builds.put_begun(building.generation, &begun).await?;
-        Ok(building)
+        Ok((building, segments))
     }
 
     /// Applies all events of a segment.
@@ -246,7 +255,7 @@ impl<T: Tables> Rebuild<'_, T> {
             patients: verified.patients,
             events: verified.events,
             dry_run: !self.promote,
-            accepted: self.accepted.clone(),
+            accepted: self.accepted.kept(),
         };
         let builds = self.tables.builds();
         builds.put_verification(generation, &verification).await?;

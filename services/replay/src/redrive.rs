@@ -1,10 +1,10 @@
 //! Trying again what could not be applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use domain::{Generation, ListingShard, PatientId, StreamVersion, Timestamp};
 use projection::{
-    ProjectionStore, ProjectionUnavailable, Reconcile, ReconcileError, Reconciled, Retry,
+    ProjectionStore, ProjectionUnavailable, Reconcile, ReconcileError, Reconciled, Remaining, Retry,
     SWEEP_OVERLAP_MILLIS, current,
 };
 use read_model::{ReadModelStore, ReadModelUnavailable};
@@ -39,8 +39,8 @@ pub struct Redriven {
     pub tried: u64,
     /// How many events were applied to them.
     pub events: u64,
-    /// Those whose event still can't be applied, and its version; the first thousand.
-    pub quarantined: BTreeMap<PatientId, StreamVersion>,
+    /// Those whose event still can't be applied, which, and why; the first thousand.
+    pub quarantined: BTreeMap<PatientId, StillQuarantined>,
     /// Those who failed for another reason, and which: run the command again.
     pub failed: BTreeMap<PatientId, String>,
     /// Messages on the quarantine queue that were settled, and removed.
@@ -50,6 +50,19 @@ pub struct Redriven {
     /// Batches that had been given up, whose patients were reconciled.
     pub batches: u64,
 }
+
+/// The event that keeps a patient in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StillQuarantined {
+    /// Its version.
+    pub version: StreamVersion,
+    /// The code of why it can't be applied (docs/EVENTS.md).
+    pub reason: String,
+}
+
+/// Messages that stay, each by its id, as it was received last. Of each only what it is put back by.
+type Left = BTreeMap<String, Letter>;
 
 /// Why a redrive did not finish. Run it again.
 #[derive(Debug, thiserror::Error)]
@@ -68,20 +81,6 @@ pub enum RedriveError {
     Letters(#[from] LettersUnavailable),
 }
 
-impl Redriven {
-    fn add(&mut self, tried: usize, reconciled: Reconciled) {
-        self.tried += u64::try_from(tried).unwrap_or(u64::MAX);
-        self.events += reconciled.events;
-        let room = NAMED.saturating_sub(self.quarantined.len());
-        self.quarantined
-            .extend(reconciled.quarantined.into_iter().take(room));
-        let room = NAMED.saturating_sub(self.failed.len());
-        let failed = reconciled.failed.into_iter().take(room);
-        self.failed
-            .extend(failed.map(|(patient, error)| (patient, runtime::telemetry::chain(&error))));
-    }
-}
-
 impl<T: Tables> Redrive<'_, T> {
     /// Tries one patient again, if it is quarantined, and no other. Its message stays until [`Redrive::all`] settles it.
     ///
@@ -98,7 +97,8 @@ impl<T: Tables> Redrive<'_, T> {
             .any(|state| state.quarantine.is_some())
         {
             let reconcile = self.reconcile(generation, Retry::Quarantined);
-            redriven.add(1, reconcile.to_heads(patients).await?);
+            let reconciled = reconcile.to_heads(patients).await?;
+            self.count(generation, 1, reconciled, &mut redriven).await?;
         }
         Ok(redriven)
     }
@@ -137,40 +137,102 @@ impl<T: Tables> Redrive<'_, T> {
         }
     }
 
+    /// Counts what a reconcile came to, and asks why those are quarantined whom it names.
+    async fn count(
+        &self,
+        generation: Generation,
+        tried: usize,
+        reconciled: Reconciled,
+        redriven: &mut Redriven,
+    ) -> Result<(), ProjectionUnavailable> {
+        redriven.tried += u64::try_from(tried).unwrap_or(u64::MAX);
+        redriven.events += reconciled.events;
+        let room = NAMED.saturating_sub(redriven.failed.len());
+        let failed = reconciled.failed.into_iter().take(room);
+        redriven
+            .failed
+            .extend(failed.map(|(patient, error)| (patient, runtime::telemetry::chain(&error))));
+        let room = NAMED.saturating_sub(redriven.quarantined.len());
+        let named: Vec<PatientId> = reconciled.quarantined.into_keys().take(room).collect();
+        for some in named.chunks(CHUNK.into()) {
+            let states = self.tables.projection().states(generation, some).await?;
+            let marks = states.into_iter().map(|state| state?.quarantine);
+            let marked = some.iter().zip(marks);
+            redriven.quarantined.extend(marked.filter_map(|(patient, mark)| {
+                let mark = mark?;
+                let why = StillQuarantined {
+                    version: mark.version,
+                    reason: mark.reason.code().to_owned(),
+                };
+                Some((patient.clone(), why))
+            }));
+        }
+        Ok(())
+    }
+
     /// The records of a batch that was given up are perhaps no longer in the stream, and the message names no patient:
-    /// but what was recorded since they came is known.
+    /// but what was recorded since they came is known. One sweep, from the earliest of them, does for all.
     async fn batches(
         &self,
         generation: Generation,
         letters: &T::Letters,
         redriven: &mut Redriven,
     ) -> Result<(), RedriveError> {
-        let mut left = BTreeSet::new();
+        let (mut batches, mut left) = (Left::new(), Left::new());
+        let done = self
+            .sweep(generation, letters, &mut batches, &mut left, redriven)
+            .await;
+        left.append(&mut batches);
+        put_back(letters, left).await;
+        done
+    }
+
+    /// Leaves the messages in `batches` that could not be dealt with, and those in `left` that are about something else.
+    async fn sweep(
+        &self,
+        generation: Generation,
+        letters: &T::Letters,
+        batches: &mut Left,
+        left: &mut Left,
+        redriven: &mut Redriven,
+    ) -> Result<(), RedriveError> {
+        let mut earliest: Option<Timestamp> = None;
         loop {
             let received = letters.receive().await?;
-            let known: Vec<(Letter, Timestamp)> = received
-                .iter()
-                .filter_map(|letter| Some((letter.clone(), given_up_from(letter)?)))
-                .collect();
-            let Some(earliest) = known.iter().map(|(_, from)| *from).min() else {
-                // Whatever is left is not from an event source mapping.
-                if received.is_empty() || received.iter().any(|letter| !left.insert(letter.id.clone())) {
-                    return Ok(());
-                }
-                continue;
-            };
-            let from = earliest.plus_millis(-SWEEP_OVERLAP_MILLIS);
-            let reconciled = self.reconcile(generation, Retry::No).since(from).await?;
-            let complete = reconciled.failed.is_empty();
-            redriven.add(0, reconciled);
-            if !complete {
-                return Ok(());
+            if received.is_empty() {
+                break;
             }
-            for (letter, _) in &known {
-                letters.remove(letter).await?;
-                redriven.batches += 1;
+            for letter in received {
+                // Whatever else is there is not from an event source mapping.
+                let given_up = given_up_from(&letter);
+                let kind = if given_up.is_some() {
+                    &mut *batches
+                } else {
+                    &mut *left
+                };
+                keep(letters, kind, letter).await?;
+                earliest = earliest.into_iter().chain(given_up).min();
             }
         }
+        let Some(earliest) = earliest else {
+            return Ok(());
+        };
+        let mut remaining = Remaining::since(earliest.plus_millis(-SWEEP_OVERLAP_MILLIS));
+        let mut complete = true;
+        while !remaining.is_empty() {
+            let reconcile = self.reconcile(generation, Retry::No);
+            let swept = reconcile.round(&mut remaining).await?;
+            complete &= swept.failed.is_empty();
+            self.count(generation, 0, swept, redriven).await?;
+        }
+        while let (true, Some((id, letter))) = (complete, batches.pop_first()) {
+            if let Err(error) = letters.remove(&letter).await {
+                batches.insert(id, letter);
+                return Err(error.into());
+            }
+            redriven.batches += 1;
+        }
+        Ok(())
     }
 
     async fn patients(&self, generation: Generation, redriven: &mut Redriven) -> Result<(), RedriveError> {
@@ -188,7 +250,9 @@ impl<T: Tables> Redrive<'_, T> {
                     .map(|(patient, _)| patient.clone())
                     .collect();
                 let reconcile = self.reconcile(generation, Retry::Quarantined);
-                redriven.add(quarantined.len(), reconcile.to_heads(&quarantined).await?);
+                let reconciled = reconcile.to_heads(&quarantined).await?;
+                self.count(generation, quarantined.len(), reconciled, redriven)
+                    .await?;
                 after = page.items.last().cloned();
                 if !page.more || after.is_none() {
                     break;
@@ -199,9 +263,22 @@ impl<T: Tables> Redrive<'_, T> {
     }
 
     /// Removes the messages about events that have been applied meanwhile, or that are about a generation which nobody
-    /// reads, builds, or can roll back to.
+    /// reads, builds, or can roll back to. The others are there for everybody again as soon as all have been looked at: not
+    /// before, or this run would receive them again and again.
     async fn settle(&self, letters: &T::Letters, redriven: &mut Redriven) -> Result<(), RedriveError> {
-        let mut left = BTreeSet::new();
+        let mut left = Left::new();
+        let done = self.settle_all(letters, &mut left, redriven).await;
+        redriven.unsettled = u64::try_from(left.len()).unwrap_or(u64::MAX);
+        put_back(letters, left).await;
+        done
+    }
+
+    async fn settle_all(
+        &self,
+        letters: &T::Letters,
+        left: &mut Left,
+        redriven: &mut Redriven,
+    ) -> Result<(), RedriveError> {
         loop {
             let received = letters.receive().await?;
             if received.is_empty() {
@@ -210,12 +287,10 @@ impl<T: Tables> Redrive<'_, T> {
             for letter in received {
                 if self.is_settled(&letter).await? {
                     letters.remove(&letter).await?;
+                    left.remove(&letter.id);
                     redriven.settled += 1;
-                } else if left.insert(letter.id.clone()) {
-                    redriven.unsettled += 1;
                 } else {
-                    // The first ones are visible again: all have been seen.
-                    return Ok(());
+                    keep(letters, left, letter).await?;
                 }
             }
         }
@@ -235,5 +310,27 @@ impl<T: Tables> Redrive<'_, T> {
         let states = projection.states(event.generation, patients).await?;
         let state = states.into_iter().next().flatten();
         Ok(state.is_some_and(|state| state.applied >= event.version))
+    }
+}
+
+/// Remembers a message that may stay. One that comes a second time was seen so long ago that its time is over, and so are
+/// perhaps many others: from now on it is held, or it would come again and again, in the place of those not seen yet.
+async fn keep<L: Letters>(letters: &L, left: &mut Left, letter: Letter) -> Result<(), LettersUnavailable> {
+    let letter = Letter {
+        body: String::new(),
+        ..letter
+    };
+    let known = left.insert(letter.id.clone(), letter.clone()).is_some();
+    if known {
+        letters.hold(&letter).await?;
+    }
+    Ok(())
+}
+
+/// Lets everybody see these messages again.
+async fn put_back<L: Letters>(letters: &L, left: Left) {
+    for letter in left.values() {
+        // Its time may be over, or somebody has removed it; otherwise it comes again when its time is.
+        let _ = letters.put_back(letter).await;
     }
 }

@@ -95,6 +95,13 @@ pub(crate) fn status(status: &Status) -> Answer {
         "events {}, not applied {} (of {} patients)",
         events.total, events.lag, events.patients_behind
     );
+    if events.waiting > 0 {
+        let _ = write!(
+            text,
+            ", waiting behind a quarantine {} (of {} patients)",
+            events.waiting, events.patients_waiting
+        );
+    }
     Answer::new(text, status)
 }
 
@@ -117,6 +124,7 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
     Answer::new(
         text,
         &json!({
+            "segments": rebuilt.segments,
             "generation": rebuilt.generation,
             "promoted": true,
             "patients": rebuilt.patients,
@@ -198,7 +206,7 @@ fn advice(dry_run: &DryRun) -> String {
     let some = || dry_run.less.iter().take(SHOWN).map(ToString::to_string);
     let names: Vec<String> = some().collect();
     let flags: Vec<String> = some()
-        .map(|patient| format!(" --accept-broken-chain {patient}"))
+        .map(|patient| format!(" --accept-less {patient}"))
         .collect();
     let more = match dry_run.shows_less {
         less if less > SHOWN as u64 => " …",
@@ -237,6 +245,7 @@ pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
     Answer::new(
         text,
         &json!({
+            "segments": rebuilt.segments,
             "generation": rebuilt.generation,
             "promoted": false,
             "active": dry_run.active,
@@ -335,8 +344,8 @@ pub(crate) fn pruned(pruned: &Pruned) -> Answer {
     )
 }
 
-/// A redrive; `unseen` says which queues were not looked at.
-pub(crate) fn redriven(redriven: &Redriven, unseen: Option<&str>) -> Answer {
+/// A redrive; `unseen` says which queues were not looked at although they should have been, `note` what else is to be done.
+pub(crate) fn redriven(redriven: &Redriven, unseen: Option<&str>, note: Option<&str>) -> Answer {
     let mut text = format!(
         "{} quarantined patients tried again, {} events applied",
         redriven.tried, redriven.events
@@ -355,17 +364,25 @@ pub(crate) fn redriven(redriven: &Redriven, unseen: Option<&str>) -> Answer {
             redriven.quarantined.len()
         );
     }
-    text.push_str(&quarantined(&redriven.quarantined));
-    if let Some(unseen) = unseen {
-        let _ = write!(text, "\n{unseen}");
+    for (patient, still) in &redriven.quarantined {
+        let _ = write!(
+            text,
+            "\nquarantined: {patient} at event {}: {}",
+            still.version, still.reason
+        );
+    }
+    if let Some(note) = note {
+        let _ = write!(text, "\n{note}");
     }
     for (patient, error) in &redriven.failed {
         let _ = write!(text, "\nfailed, run it again: {patient}: {error}");
     }
-    let code = u8::from(!redriven.failed.is_empty());
+    let code = u8::from(!redriven.failed.is_empty() || unseen.is_some());
     let mut json: Value = json!(redriven);
-    if let (Some(unseen), Some(json)) = (unseen, json.as_object_mut()) {
-        json.insert("warning".to_owned(), unseen.into());
+    for (name, said) in [("warning", unseen), ("note", note)] {
+        if let (Some(said), Some(json)) = (said, json.as_object_mut()) {
+            json.insert(name.to_owned(), said.into());
+        }
     }
     Answer {
         code,

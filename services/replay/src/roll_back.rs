@@ -1,11 +1,11 @@
 //! Going back to the generation that was active before.
 
-use std::collections::BTreeSet;
-
-use domain::{Generation, PatientId, Timestamp};
+use domain::{Generation, Timestamp};
 use projection::{BeginError, Building, ProjectionUnavailable, SweepStore, begin_rolling_back, current};
 use runtime::clock::Clock;
 
+use crate::accepted::Accepted;
+use crate::builds::{Pass, Seen};
 use crate::promote::Promoted;
 use crate::promotion::{Promotion, PromotionError};
 use crate::tables::Tables;
@@ -19,8 +19,8 @@ pub struct RollBack<'a, T> {
     pub tables: &'a T,
     /// The generation, if it has to be that one. Without a name only an earlier one than the active is brought back.
     pub to: Option<Generation>,
-    /// Patients of whom that does not matter.
-    pub accepted: &'a BTreeSet<PatientId>,
+    /// Of whom that is known, and no reason to refuse.
+    pub accepted: &'a Accepted,
     /// How many calls are under way at once, at most.
     pub concurrency: usize,
     /// The time.
@@ -47,6 +47,14 @@ impl<T: Tables> RollBack<'_, T> {
     /// # Errors
     /// [`RollBackError`]
     pub async fn run(&self) -> Result<Promoted, RollBackError> {
+        self.watched(&|_, _| ()).await
+    }
+
+    /// The same. `on_pass` is told what has begun.
+    ///
+    /// # Errors
+    /// [`RollBackError`]
+    pub async fn watched(&self, on_pass: &(impl Fn(Pass, Seen) + Sync)) -> Result<Promoted, RollBackError> {
         let projection = self.tables.projection();
         let previous = current(projection).await?.active;
         let building = begin_rolling_back(projection, self.to, (self.clock)()).await?;
@@ -62,7 +70,7 @@ impl<T: Tables> RollBack<'_, T> {
             concurrency: self.concurrency,
             clock: self.clock,
         };
-        let quarantined = promotion.of_an_older_one().await?;
+        let quarantined = promotion.of_an_older_one(on_pass).await?;
         Ok(Promoted {
             generation,
             previous,

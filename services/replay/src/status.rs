@@ -54,15 +54,40 @@ pub struct GenerationStatus {
 }
 
 /// The events, compared with the active generation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventStatus {
     /// Events of all patients that were looked at.
     pub total: u64,
-    /// Events that are not applied.
+    /// Events that are not applied, of patients who are not quarantined.
     pub lag: u64,
     /// Patients with such events.
     pub patients_behind: u64,
+    /// Events that wait behind a quarantine, the one that can't be applied among them.
+    pub waiting: u64,
+    /// Patients with such events.
+    pub patients_waiting: u64,
+}
+
+/// How far a patient has come in the active generation.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    applied: StreamVersion,
+    quarantined: bool,
+}
+
+impl EventStatus {
+    fn add(&mut self, head: StreamVersion, reached: Reached) {
+        let missing = reached.applied.behind(head);
+        let (events, patients) = if reached.quarantined {
+            (&mut self.waiting, &mut self.patients_waiting)
+        } else {
+            (&mut self.lag, &mut self.patients_behind)
+        };
+        *events += missing;
+        *patients += u64::from(missing > 0);
+        self.total += head.get();
+    }
 }
 
 /// Why there is no status. Retry.
@@ -115,7 +140,7 @@ pub async fn status(tables: &impl Tables, now: Timestamp) -> Result<Status, Stat
                 .recorded_since(shard, now.plus_millis(-RETENTION_MILLIS), next)
                 .await?;
             for entry in page.entries {
-                patients.entry(entry.patient_id).or_insert(StreamVersion::EMPTY);
+                patients.entry(entry.patient_id).or_default();
             }
             next = page.next;
             if next.is_none() {
@@ -123,19 +148,14 @@ pub async fn status(tables: &impl Tables, now: Timestamp) -> Result<Status, Stat
             }
         }
     }
-    let heads: Vec<(StreamVersion, StreamVersion)> = stream::iter(&patients)
-        .map(|(patient, applied)| async move { log.head(patient).await.map(|head| (head, *applied)) })
+    let events = stream::iter(&patients)
+        .map(|(patient, reached)| async move { log.head(patient).await.map(|head| (head, *reached)) })
         .buffer_unordered(CONCURRENCY)
-        .try_collect()
+        .try_fold(EventStatus::default(), |mut events, (head, reached)| async move {
+            events.add(head, reached);
+            Ok(events)
+        })
         .await?;
-    let events = EventStatus {
-        total: heads.iter().map(|(head, _)| head.get()).sum(),
-        lag: heads.iter().map(|(head, applied)| applied.behind(*head)).sum(),
-        patients_behind: heads
-            .iter()
-            .map(|(head, applied)| u64::from(applied < head))
-            .sum(),
-    };
     Ok(Status {
         generations,
         at_work: None,
@@ -147,7 +167,7 @@ async fn look_at(
     read_model: &impl ReadModelStore,
     generation: Generation,
     role: &'static str,
-) -> Result<(GenerationStatus, BTreeMap<PatientId, StreamVersion>), ReadModelUnavailable> {
+) -> Result<(GenerationStatus, BTreeMap<PatientId, Reached>), ReadModelUnavailable> {
     let mut status = GenerationStatus {
         generation,
         role,
@@ -171,7 +191,11 @@ async fn look_at(
                     status.patients += 1;
                     status.checkins += patient.checkin_count;
                 }
-                patients.insert(entry.patient_id, entry.state.applied);
+                let reached = Reached {
+                    applied: entry.state.applied,
+                    quarantined: entry.state.quarantine.is_some(),
+                };
+                patients.insert(entry.patient_id, reached);
             }
             if !page.more || after.is_none() {
                 break;

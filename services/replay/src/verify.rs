@@ -17,6 +17,7 @@ use projection::{ProjectionUnavailable, SWEEP_OVERLAP_MILLIS};
 use read_model::{Consistency, ReadModelStore, ReadModelUnavailable, StoredState};
 use serde::Serialize;
 
+use crate::accepted::{Accepted, KnownBreak};
 use crate::audit::account;
 use crate::difference::{Account, Difference};
 use crate::segments::all_segments;
@@ -237,8 +238,8 @@ pub struct Verify<'a, T> {
     pub segments: u16,
     /// How many patients of each are compared at once.
     pub concurrency: usize,
-    /// The patients whose broken hash chains are known, and no finding.
-    pub accepted: &'a BTreeSet<PatientId>,
+    /// The broken links that are known, and no finding.
+    pub accepted: &'a Accepted,
     /// The time: an event that was recorded long before should be applied.
     pub now: Timestamp,
 }
@@ -419,8 +420,7 @@ impl<T: Tables> Verify<'_, T> {
             None
         });
         let state = state.unwrap_or_default();
-        let mut chain = HashChain::GENESIS;
-        entries.iter().for_each(|entry| chain.follow(entry));
+        let broken = self.broken_link(&patient, &entries);
         let head = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
         for entry in &entries {
             if let (Some(attribute), false) = (entry.misfiled, bar.shown_only) {
@@ -449,9 +449,9 @@ impl<T: Tables> Verify<'_, T> {
             }
             entries.extend(later.into_iter().map(StoredEntry::decode));
         }
-        if let Some(BrokenLink { version, how }) = chain.broken() {
+        if let Some(BrokenLink { version, how }) = broken {
             let applied = version <= state.applied;
-            if (applied || !bar.shown_only) && !self.accepted.contains(&patient) {
+            if applied || !bar.shown_only {
                 verified.find(Finding::BrokenLink {
                     patient_id: patient.clone(),
                     version,
@@ -472,7 +472,7 @@ impl<T: Tables> Verify<'_, T> {
         }
         // Nothing is left out: the log was read to its end, consistently, after the state.
         let end = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
-        if end < state.applied && !self.accepted.contains(&patient) {
+        if end < state.applied && !self.accepted.less.contains(&patient) {
             verified.find(Finding::Removed {
                 patient_id: patient.clone(),
                 version: end.next(),
@@ -490,6 +490,27 @@ impl<T: Tables> Verify<'_, T> {
             });
         }
         Ok(verified)
+    }
+
+    /// The first broken link that is not known. Behind one that is, the chain is followed on: what happens to a stream
+    /// after somebody has accepted it is found.
+    fn broken_link(&self, patient: &PatientId, entries: &[StoredEntry]) -> Option<BrokenLink> {
+        let mut chain = HashChain::GENESIS;
+        for entry in entries {
+            chain.follow(entry);
+            let known = |link: &BrokenLink| {
+                self.accepted.broken_links.contains(&KnownBreak {
+                    patient_id: patient.clone(),
+                    version: link.version,
+                })
+            };
+            match chain.broken() {
+                Some(link) if known(&link) => chain.go_on_behind(entry),
+                Some(link) => return Some(link),
+                None => {}
+            }
+        }
+        None
     }
 
     /// Compares the list of patients with those who have events.

@@ -9,7 +9,8 @@ use crate::{EventHash, StoredEntry, StreamVersion};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashChain {
     version: StreamVersion,
-    hash: EventHash,
+    /// `None` behind an event whose hash is not known.
+    hash: Option<EventHash>,
     broken: Option<BrokenLink>,
 }
 
@@ -62,7 +63,7 @@ impl HashChain {
     /// Nothing followed yet.
     pub const GENESIS: HashChain = HashChain {
         version: StreamVersion::EMPTY,
-        hash: EventHash::GENESIS,
+        hash: Some(EventHash::GENESIS),
         broken: None,
     };
 
@@ -81,13 +82,22 @@ impl HashChain {
         self.broken = match &entry.event {
             _ if entry.version != self.version.next() => broken(Break::Missing),
             Err(_) => broken(Break::Unreadable),
-            Ok(event) if event.previous_hash != self.hash => broken(Break::Detached),
+            Ok(event) if self.hash.is_some_and(|hash| hash != event.previous_hash) => broken(Break::Detached),
             Ok(event) if event.hash != event.computed_hash() => broken(Break::Edited),
             Ok(event) => {
                 self.version = entry.version;
-                self.hash = event.hash;
+                self.hash = Some(event.hash);
                 None
             }
+        };
+    }
+
+    /// Goes on behind a broken link at this entry, which is known: what follows has to continue this event as it is now.
+    pub fn go_on_behind(&mut self, entry: &StoredEntry) {
+        *self = HashChain {
+            version: entry.version,
+            hash: entry.event.as_ref().ok().map(|event| event.hash),
+            broken: None,
         };
     }
 
@@ -230,6 +240,45 @@ mod tests {
         let mut entries = entries(stream(3));
         entries[1].event = Err(crate::Undecodable::InvalidEnvelope);
         check(&entries, Some((2, Break::Unreadable)));
+    }
+
+    /// The broken links that are found by somebody who goes on behind each.
+    fn all_broken(entries: &[StoredEntry]) -> Vec<(u64, Break)> {
+        let mut chain = HashChain::GENESIS;
+        let mut found = Vec::new();
+        for entry in entries {
+            chain.follow(entry);
+            if let Some(link) = chain.broken() {
+                found.push((link.version.get(), link.how));
+                chain.go_on_behind(entry);
+                assert_eq!(chain.broken(), None);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn chain_is_followed_on_behind_a_broken_link() {
+        let mut events = stream(9);
+        events[2].schema_version = 7;
+        events[4].previous_hash = EventHash::GENESIS;
+        events.remove(6);
+        let found = all_broken(&entries(events.clone()));
+        assert_eq!(
+            found,
+            [(3, Break::Edited), (5, Break::Detached), (8, Break::Missing)]
+        );
+        // What continues an event that can't be read, nobody can say.
+        let mut entries = entries(events);
+        entries[6].event = Err(crate::Undecodable::InvalidEnvelope);
+        let found = all_broken(&entries);
+        assert_eq!(
+            found,
+            [(3, Break::Edited), (5, Break::Detached), (8, Break::Missing)]
+        );
+        entries[2].event = Err(crate::Undecodable::InvalidEnvelope);
+        entries.truncate(4);
+        assert_eq!(all_broken(&entries), [(3, Break::Unreadable)]);
     }
 
     #[test]

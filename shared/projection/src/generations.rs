@@ -12,13 +12,17 @@ pub enum BeginError {
     #[error("somebody else changed the generations at the same moment")]
     Conflict,
     /// Another generation is being built. Promote it or give it up first.
-    #[error("generation {building} is being built: promote it, or give it up, first")]
+    #[error(
+        "generation {building} is being built: `replay promote` makes it the active one once it is verified, `replay prune --building` gives it up"
+    )]
     Building {
         /// That one.
         building: Generation,
     },
     /// A generation is being brought back. Finish that, or give it up, first.
-    #[error("generation {building} is being brought back: finish rolling back, or give it up, first")]
+    #[error(
+        "generation {building} is being brought back: `replay rollback` goes on with that, `replay prune --building` gives it up"
+    )]
     RollingBack {
         /// That one.
         building: Generation,

@@ -283,7 +283,7 @@ fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Pr
 
 #[cfg(test)]
 mod tests {
-    use domain::Patient;
+    use domain::{Patient, Timestamp};
     use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
 
     use super::*;

@@ -15,11 +15,18 @@ use crate::hints::Hints;
 use crate::quarantine_queue::QuarantineQueue;
 use crate::store::{ProjectionStore, ProjectionUnavailable};
 
-/// How far before the end of the last sweep the next one has to begin: an event is recorded a moment before it is
-/// written, at most the 15 minutes that a Lambda function can run
-/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>), and the index follows its table,
-/// commonly within a second. Clocks differ by less.
-pub const SWEEP_OVERLAP_MILLIS: i64 = 16 * 60_000;
+/// How long after an event was recorded it is written, at most: as long as a Lambda function can run
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>).
+const APPEND_MILLIS: i64 = 15 * 60_000;
+/// By how much the clocks of two functions differ, at most.
+const CLOCKS_MILLIS: i64 = 60_000;
+/// How far the index is behind its table, at most. DynamoDB promises no bound, and says that it is commonly a fraction of a
+/// second (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/GSI.html>). What takes longer is found by a full
+/// reconcile.
+const INDEX_MILLIS: i64 = 60_000;
+
+/// How far before the end of the last sweep the next one has to begin.
+pub const SWEEP_OVERLAP_MILLIS: i64 = APPEND_MILLIS + CLOCKS_MILLIS + INDEX_MILLIS;
 
 /// Patients that are compared at once.
 const CHUNK: usize = 500;

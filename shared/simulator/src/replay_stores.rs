@@ -23,6 +23,8 @@ const KEYS: usize = 4;
 const RECEIVED: usize = 2;
 /// For how many steps nobody else sees them.
 const INVISIBLE: u32 = 200;
+/// For how many steps nobody sees one that is held.
+const HELD: u32 = 600;
 
 fn unavailable(failed: Failed) -> ProjectionUnavailable {
     ProjectionUnavailable(failed.into())
@@ -270,11 +272,24 @@ impl<'w> Taken<'w> {
     }
 }
 
+impl Taken<'_> {
+    async fn write(&self, write: Write) -> Result<(), LettersUnavailable> {
+        let written = Stores::new(self.world).write(write).await;
+        written
+            .map(drop)
+            .map_err(|failed| LettersUnavailable(failed.into()))
+    }
+}
+
+fn place(letter: &Letter) -> usize {
+    letter.receipt.parse().unwrap_or(usize::MAX)
+}
+
 impl Letters for Taken<'_> {
     async fn receive(&self) -> Result<Vec<Letter>, LettersUnavailable> {
         let mailbox = self.mailbox;
         Stores::new(self.world)
-            .read(
+            .take(
                 "receive messages",
                 |world| {
                     let step = world.step;
@@ -299,12 +314,17 @@ impl Letters for Taken<'_> {
             .map_err(|failed| LettersUnavailable(failed.into()))
     }
 
+    async fn hold(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        let letter = place(letter);
+        self.write(Write::Hidden { letter, steps: HELD }).await
+    }
+
+    async fn put_back(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        let letter = place(letter);
+        self.write(Write::Hidden { letter, steps: 0 }).await
+    }
+
     async fn remove(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
-        let id = letter.receipt.parse().unwrap_or(usize::MAX);
-        let write = Write::Settled(id);
-        let written = Stores::new(self.world).write(write).await;
-        written
-            .map(drop)
-            .map_err(|failed| LettersUnavailable(failed.into()))
+        self.write(Write::Settled(place(letter))).await
     }
 }

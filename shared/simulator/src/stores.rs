@@ -100,6 +100,51 @@ impl<'w> Stores<'w> {
         self.crash(name, crash).await
     }
 
+    /// A call that changes what it answers with, as a receive hides its messages: whoever does not get the answer has done
+    /// that all the same.
+    pub(crate) async fn take<T>(
+        &self,
+        name: &'static str,
+        answer: impl Fn(&mut World) -> T,
+        shown: impl Fn(&T) -> String,
+    ) -> Result<T, Failed> {
+        let crash = {
+            let mut world = self.turn().await;
+            match world.fate() {
+                Fate::Proceeds => {
+                    let answer = answer(&mut world);
+                    world.note(|_| format!("{name} -> {}", shown(&answer)));
+                    return Ok(answer);
+                }
+                Fate::IsThrottled => {
+                    world.note(|_| format!("{name}: fails"));
+                    return Err(Failed);
+                }
+                Fate::LosesReply | Fate::TakesEffectLater => {
+                    let lost = answer(&mut world);
+                    world.note(|_| format!("{name} -> {}, but the reply is lost", shown(&lost)));
+                    return Err(Failed);
+                }
+                // Nobody refuses it, so the SDK's repetition is answered: with something else.
+                Fate::IsRefused => {
+                    let lost = answer(&mut world);
+                    let answer = answer(&mut world);
+                    world.note(|_| {
+                        let (lost, got) = (shown(&lost), shown(&answer));
+                        format!("{name} -> {lost}, which is lost; when the SDK repeats it {got}")
+                    });
+                    return Ok(answer);
+                }
+                Fate::CrashesBefore => "crashes before that".to_owned(),
+                Fate::CrashesAfter => {
+                    let lost = answer(&mut world);
+                    format!("{}, and crashes after that", shown(&lost))
+                }
+            }
+        };
+        self.crash(name, &crash).await
+    }
+
     /// A write of one item.
     pub(crate) async fn write(&self, write: Write) -> Result<Written, Failed> {
         let (name, crash) = {
@@ -205,6 +250,7 @@ pub(crate) fn shown(write: &Write) -> String {
         Write::Verification { generation, .. } => format!("put verification of {generation}"),
         Write::Removal(key) => format!("remove {} {}", key.pk, key.sk),
         Write::Settled(letter) => format!("remove message {letter}"),
+        Write::Hidden { letter, steps } => format!("hide message {letter} for {steps} steps"),
         Write::Notice(QuarantineNotice::Event {
             generation,
             patient_id,

@@ -158,6 +158,11 @@ pub(crate) enum Write {
     Notice(QuarantineNotice),
     /// Removes a message.
     Settled(usize),
+    /// Lets nobody receive a message for so many steps.
+    Hidden {
+        letter: usize,
+        steps: u32,
+    },
 }
 
 /// Which queue.
@@ -329,6 +334,12 @@ impl Tables {
             }
             Write::Settled(id) => {
                 self.letters.retain(|letter| letter.id != *id);
+                Ok(Written::Done)
+            }
+            Write::Hidden { letter: id, steps } => {
+                if let Some(letter) = self.letters.iter_mut().find(|letter| letter.id == *id) {
+                    letter.visible_from = step + steps;
+                }
                 Ok(Written::Done)
             }
         }

@@ -1,7 +1,5 @@
 //! What the tasks of a world do: production's own code, on the simulated tables.
 
-use std::collections::BTreeSet;
-
 use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use checkin::Checkin;
@@ -10,8 +8,8 @@ use projection::{BeginError, PatientRow, ProjectionStore, begin_building, curren
 use projector::Projector;
 use reconciler::{Reconciler, Request};
 use replay::{
-    Promote, PromoteCommandError, PromotionError, Prune, PruneError, Rebuild, RebuildError, Redrive,
-    RollBack, RollBackError, SOFTWARE,
+    Accepted, Promote, PromoteCommandError, PromotionError, Prune, PruneError, Rebuild, RebuildError,
+    Redrive, RollBack, RollBackError, SOFTWARE,
 };
 
 use crate::people::people;
@@ -103,7 +101,7 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         tables: &stores,
         segments,
         concurrency: 2,
-        accepted: &BTreeSet::new(),
+        accepted: &Accepted::default(),
         software: SOFTWARE,
         promote: promotes && !unverified,
         clock,
@@ -126,11 +124,16 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         tables: &stores,
         segments,
         concurrency: 2,
-        accepted: &BTreeSet::new(),
+        accepted: &Accepted::default(),
         clock,
     };
     match promote.run(&|_, _| ()).await {
-        Ok(_) | Err(PromoteCommandError::NothingBuilt | PromoteCommandError::NotVerified { .. }) => End::Done,
+        Ok(_)
+        | Err(
+            PromoteCommandError::NothingBuilt
+            | PromoteCommandError::BroughtBack { .. }
+            | PromoteCommandError::NotVerified { .. },
+        ) => End::Done,
         Err(PromoteCommandError::Promotion(error)) => End::of(promotion_refused(&error)),
         Err(error @ PromoteCommandError::Wrong { .. }) => {
             stores.world().violate(Violation::new("I8", error.to_string()));
@@ -183,7 +186,7 @@ pub(crate) async fn roll_back(services: &Services<'_>) -> End {
     let roll_back = RollBack {
         tables: &services.stores,
         to: None,
-        accepted: &BTreeSet::new(),
+        accepted: &Accepted::default(),
         concurrency: 2,
         clock,
     };

@@ -5,7 +5,7 @@ use domain::Generation;
 use serde_json::json;
 use testbed::World;
 
-use crate::program::{Ran, run};
+use crate::program::{Ran, run, run_into};
 
 async fn world() -> World {
     let world = World::new().await;
@@ -160,7 +160,7 @@ async fn verify_names_patient_and_version_of_an_edited_event() {
     let refused = run(&world, &["rebuild"]).await;
     check(&refused, 1, "", expected);
     check(&refused, 1, "", "and was given up");
-    check(&refused, 1, "", "--accept-broken-chain PATIENT");
+    check(&refused, 1, "", "--accept-broken-chain PATIENT@VERSION");
     let refused = run(&world, &["rebuild", "--json"]).await;
     check(&refused, 1, "", "");
     let refused = refused.json();
@@ -173,10 +173,17 @@ async fn verify_names_patient_and_version_of_an_edited_event() {
         "{refused}"
     );
     assert!(refused["error"].as_str().unwrap().contains(expected), "{refused}");
-    let accepted = run(&world, &["rebuild", "--accept-broken-chain", "p-3"]).await;
+    let blank = run(&world, &["rebuild", "--accept-broken-chain", "p-3"]).await;
+    check(
+        &blank,
+        2,
+        "",
+        "it is not of the form PATIENT@VERSION, such as p-003@9",
+    );
+    let accepted = run(&world, &["rebuild", "--accept-broken-chain", "p-3@1"]).await;
     check(&accepted, 0, "is active", "");
     check(&run(&world, &["verify"]).await, 3, expected, "");
-    let accepted = run(&world, &["verify", "--accept-broken-chain", "p-3"]).await;
+    let accepted = run(&world, &["verify", "--accept-broken-chain", "p-3@1"]).await;
     check(&accepted, 0, "is what the events say", "");
 }
 
@@ -192,7 +199,7 @@ async fn dry_run_that_would_show_less_does_not_advise_to_promote_as_it_is() {
         "`replay promote` will refuse it: it shows less than now, or other events, of 1 (p-3)",
         "",
     );
-    check(&dry, 0, "`replay promote --accept-broken-chain p-3`", "");
+    check(&dry, 0, "`replay promote --accept-less p-3`", "");
     let refused = run(&world, &["promote", "--json"]).await;
     check(
         &refused,
@@ -205,7 +212,7 @@ async fn dry_run_that_would_show_less_does_not_advise_to_promote_as_it_is() {
         (&refused["generation"], &refused["showsLess"], &refused["givenUp"]),
         (&json!(3), &json!({"p-3": 30}), &json!(false))
     );
-    let promoted = run(&world, &["promote", "--accept-broken-chain", "p-3"]).await;
+    let promoted = run(&world, &["promote", "--accept-less", "p-3"]).await;
     check(&promoted, 0, "generation g3 is active, in place of g2", "");
 }
 
@@ -241,21 +248,35 @@ async fn redrive_and_tail_say_what_they_found() {
     let redriven = run(&world, &["redrive", "--all"]).await;
     check(
         &redriven,
-        0,
+        1,
         "1 quarantined patients tried again, 0 events applied",
         "",
     );
     check(
         &redriven,
-        0,
+        1,
         "still quarantined, as the event can't be applied by this software: 1 patients",
         "",
     );
-    check(&redriven, 0, "quarantined: p-3 at event 9", "");
+    check(
+        &redriven,
+        1,
+        "quarantined: p-3 at event 9: unknown_schema_version",
+        "",
+    );
+    check(
+        &redriven,
+        1,
+        "",
+        "neither queue was looked at, as they are not known: --sqs-endpoint-url",
+    );
+    let redriven = run(&world, &["redrive", "--patient", "p-3"]).await;
+    let stays = "the message about this patient stays on the queue until `replay redrive --all`";
+    check(&redriven, 0, stays, "");
     check(
         &redriven,
         0,
-        "neither queue was looked at, as they are not known: --sqs-endpoint-url",
+        "quarantined: p-3 at event 9: unknown_schema_version",
         "",
     );
     world
@@ -339,6 +360,51 @@ async fn rebuild_that_was_killed_is_gone_on_with() {
     );
     let status = run(&world, &["status"]).await;
     assert!(!status.stdout.contains("has not ended"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_could_not_be_written_is_a_failure() {
+    let world = world().await;
+    check(&run(&world, &["rebuild"]).await, 0, "is active", "");
+    let tail = ["tail", "--once", "--from", "2020-01-01T00:00:00Z"];
+    for arguments in [
+        &["verify", "--json"][..],
+        &["status"],
+        &["verify", "--patient", "p-1"],
+        &tail,
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran = run_into(&world, arguments, full.into()).await;
+        check(
+            &ran,
+            1,
+            "",
+            "the output could not be written: No space left on device",
+        );
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+        // Who reads no further has read enough.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        check(&run_into(&world, arguments, writer.into()).await, 0, "", "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_that_finds_another_one_at_work_is_refused_even_if_that_ends_at_once() {
+    let world = world().await;
+    check(&run(&world, &["rebuild"]).await, 0, "is active", "");
+    let (one, other) = tokio::join!(
+        run(&world, &["rebuild", "--dry-run"]),
+        run(&world, &["rebuild", "--dry-run"])
+    );
+    let (done, refused) = if one.code == 0 { (one, other) } else { (other, one) };
+    check(&done, 0, "g3 is built and verified", "");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let told = ["is at work since", "ended just now: look at the status"];
+    assert!(
+        told.iter().any(|told| refused.stderr.contains(told)),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

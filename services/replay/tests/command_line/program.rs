@@ -33,10 +33,14 @@ impl From<Output> for Ran {
 
 /// Starts the program on this system.
 pub(crate) fn start(world: &World, arguments: &[&str]) -> Child {
+    start_into(world, arguments, Stdio::piped())
+}
+
+fn start_into(world: &World, arguments: &[&str], stdout: Stdio) -> Child {
     Command::new(env!("CARGO_BIN_EXE_replay"))
         .args(arguments)
         .args(["--endpoint-url", &world.endpoint_url()])
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
@@ -45,6 +49,12 @@ pub(crate) fn start(world: &World, arguments: &[&str]) -> Child {
 /// Runs the program to its end, without stopping whatever else this test does meanwhile.
 pub(crate) async fn run(world: &World, arguments: &[&str]) -> Ran {
     let child = start(world, arguments);
+    end(child).await
+}
+
+/// The same, with another stdout.
+pub(crate) async fn run_into(world: &World, arguments: &[&str], stdout: Stdio) -> Ran {
+    let child = start_into(world, arguments, stdout);
     end(child).await
 }
 

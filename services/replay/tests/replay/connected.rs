@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use domain::{Generation, PatientId, Timestamp};
+use domain::{Generation, Timestamp};
 use embedded::READ_MODEL_TABLE;
-use event_log::EventTable;
+use event_log::{EventLog, EventTable};
 use projection::{ProjectionStore, ProjectionTable, SweepStore};
 use projector::Projector;
 use read_model::ReadModelTable;
 use replay::{
-    Letter, Letters, LettersUnavailable, Promote, Prune, Rebuild, Redrive, ReplayTable, RollBack, Tables,
-    Verify,
+    Accepted, Letter, Letters, LettersUnavailable, Promote, Prune, Rebuild, Redrive, ReplayTable, RollBack,
+    Tables, Verify,
 };
 use testbed::{Queue, World, at};
 
@@ -20,17 +20,37 @@ pub(crate) const LIVE: Generation = Generation::FIRST;
 /// The one that is built next.
 pub(crate) const NEXT: Generation = Generation::new(2);
 
-/// Of nobody is a broken chain known.
-static NOBODY: BTreeSet<PatientId> = BTreeSet::new();
+/// Nothing wrong is known.
+static NOTHING: Accepted = Accepted {
+    broken_links: BTreeSet::new(),
+    less: BTreeSet::new(),
+    unsound: BTreeSet::new(),
+};
+
+/// What accepts these broken links.
+pub(crate) fn accepting(broken_links: &[&str]) -> Accepted {
+    Accepted {
+        broken_links: broken_links.iter().map(|link| link.parse().unwrap()).collect(),
+        ..Accepted::default()
+    }
+}
+
+/// What accepts that less is shown of this patient.
+pub(crate) fn accepting_less(patient: &str) -> Accepted {
+    Accepted {
+        less: [patient.parse().unwrap()].into(),
+        ..Accepted::default()
+    }
+}
 
 /// When every command of these tests runs, unless it says otherwise.
 pub(crate) fn now() -> Timestamp {
     at(1_000)
 }
 
-/// What the command line would connect; the projection may be another one.
-pub(crate) struct Connected<'w, P = ProjectionTable> {
-    log: EventTable,
+/// What the command line would connect; the projection and the events may be others.
+pub(crate) struct Connected<'w, P = ProjectionTable, L = EventTable> {
+    log: L,
     projection: P,
     read_model: ReadModelTable,
     replay: ReplayTable,
@@ -61,9 +81,16 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
     }
 
     /// With the events of another table.
-    pub(crate) fn reading(mut self, log: EventTable) -> Connected<'w, P> {
-        self.log = log;
-        self
+    pub(crate) fn reading<L>(self, log: L) -> Connected<'w, P, L> {
+        Connected {
+            log,
+            projection: self.projection,
+            read_model: self.read_model,
+            replay: self.replay,
+            queue: self.queue,
+            quarantined: self.quarantined,
+            given_up: self.given_up,
+        }
     }
 
     pub(crate) fn with_projection<Q>(self, projection: Q) -> Connected<'w, Q> {
@@ -77,13 +104,15 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             given_up: self.given_up,
         }
     }
+}
 
+impl<P: ProjectionStore + SweepStore, L: EventLog> Connected<'_, P, L> {
     pub(crate) fn rebuild(&self) -> Rebuild<'_, Self> {
         Rebuild {
             tables: self,
             segments: 3,
             concurrency: 4,
-            accepted: &NOBODY,
+            accepted: &NOTHING,
             software: "today's",
             promote: true,
             clock: now,
@@ -103,7 +132,7 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             generation,
             segments: 3,
             concurrency: 4,
-            accepted: &NOBODY,
+            accepted: &NOTHING,
             now: now(),
         }
     }
@@ -113,7 +142,7 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             tables: self,
             segments: 3,
             concurrency: 4,
-            accepted: &NOBODY,
+            accepted: &NOTHING,
             clock: now,
         }
     }
@@ -122,7 +151,7 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
         RollBack {
             tables: self,
             to: None,
-            accepted: &NOBODY,
+            accepted: &NOTHING,
             concurrency: 4,
             clock: now,
         }
@@ -148,8 +177,8 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
     }
 }
 
-impl<'w, P: ProjectionStore + SweepStore> Tables for Connected<'w, P> {
-    type Log = EventTable;
+impl<'w, P: ProjectionStore + SweepStore, L: EventLog> Tables for Connected<'w, P, L> {
+    type Log = L;
     type Projection = P;
     type ReadModel = ReadModelTable;
     type Audit = ReplayTable;
@@ -158,7 +187,7 @@ impl<'w, P: ProjectionStore + SweepStore> Tables for Connected<'w, P> {
     type Queue = &'w Queue;
     type Letters = Mailbox;
 
-    fn log(&self) -> &EventTable {
+    fn log(&self) -> &L {
         &self.log
     }
 
@@ -195,38 +224,113 @@ impl<'w, P: ProjectionStore + SweepStore> Tables for Connected<'w, P> {
     }
 }
 
-/// Messages, each of which is received once until all have been.
-#[derive(Default)]
-pub(crate) struct Mailbox(Mutex<Vec<Letter>>);
+/// Messages, as SQS gives them: who was received comes again only after some more receives, or once it is put back.
+pub(crate) struct Mailbox(Mutex<Messages>);
+
+struct Messages {
+    waiting: Vec<Waiting>,
+    receives: usize,
+    /// For how many receives a message is invisible, once it was received.
+    invisible: usize,
+}
+
+struct Waiting {
+    letter: Letter,
+    visible_from: usize,
+    /// How often it was received.
+    received: usize,
+}
+
+impl Default for Mailbox {
+    fn default() -> Mailbox {
+        Mailbox::forgetting_after(1_000)
+    }
+}
 
 impl Mailbox {
+    /// One whose messages come again after so many receives.
+    pub(crate) fn forgetting_after(receives: usize) -> Mailbox {
+        Mailbox(Mutex::new(Messages {
+            waiting: Vec::new(),
+            receives: 0,
+            invisible: receives,
+        }))
+    }
+
     pub(crate) fn put(&self, body: &impl serde::Serialize) {
-        let mut letters = self.0.lock().unwrap();
-        let id = letters.len().to_string();
-        letters.push(Letter {
-            receipt: id.clone(),
-            id,
-            body: serde_json::to_string(body).unwrap(),
+        let mut messages = self.0.lock().unwrap();
+        let id = messages.waiting.len().to_string();
+        messages.waiting.push(Waiting {
+            letter: Letter {
+                receipt: id.clone(),
+                id,
+                body: serde_json::to_string(body).unwrap(),
+            },
+            visible_from: 0,
+            received: 0,
         });
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.0.lock().unwrap().waiting.len()
+    }
+
+    /// How many could be received now.
+    pub(crate) fn visible(&self) -> usize {
+        let messages = self.0.lock().unwrap();
+        let receives = messages.receives;
+        let visible = messages
+            .waiting
+            .iter()
+            .filter(|waiting| waiting.visible_from <= receives);
+        visible.count()
+    }
+
+    /// How often each that is left was received.
+    pub(crate) fn received(&self) -> Vec<usize> {
+        let messages = self.0.lock().unwrap();
+        messages.waiting.iter().map(|waiting| waiting.received).collect()
+    }
+
+    fn show(&self, letter: &Letter, visible_from: usize) {
+        let mut messages = self.0.lock().unwrap();
+        let mut waiting = messages.waiting.iter_mut();
+        if let Some(waiting) = waiting.find(|waiting| waiting.letter.id == letter.id) {
+            waiting.visible_from = visible_from;
+        }
     }
 }
 
 impl Letters for Mailbox {
     async fn receive(&self) -> Result<Vec<Letter>, LettersUnavailable> {
-        let mut letters = self.0.lock().unwrap();
-        let received: Vec<Letter> = letters.iter().take(2).cloned().collect();
-        // They come again, after all the others.
-        let seen = received.len();
-        letters.rotate_left(seen);
-        Ok(received)
+        let mut messages = self.0.lock().unwrap();
+        messages.receives += 1;
+        let (receives, invisible) = (messages.receives, messages.invisible);
+        let visible = messages
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.visible_from <= receives);
+        let received = visible.take(2).map(|waiting| {
+            waiting.visible_from = receives + invisible;
+            waiting.received += 1;
+            waiting.letter.clone()
+        });
+        Ok(received.collect())
+    }
+
+    async fn hold(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        self.show(letter, usize::MAX);
+        Ok(())
+    }
+
+    async fn put_back(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
+        self.show(letter, 0);
+        Ok(())
     }
 
     async fn remove(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
-        self.0.lock().unwrap().retain(|other| other.id != letter.id);
+        let mut messages = self.0.lock().unwrap();
+        messages.waiting.retain(|waiting| waiting.letter.id != letter.id);
         Ok(())
     }
 }

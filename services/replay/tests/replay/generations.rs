@@ -6,10 +6,12 @@ use embedded::READ_MODEL_TABLE;
 use projection::{ProjectionStore, PutControlError, Sweep, SweepStore};
 use read_model::Control;
 use read_model::item::generation_of;
-use replay::{Promote, PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
+use replay::{
+    Accepted, Promote, PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError,
+};
 use testbed::World;
 
-use crate::connected::{Connected, LIVE, NEXT, deliver, now, world};
+use crate::connected::{Connected, LIVE, NEXT, accepting, accepting_less, deliver, now, world};
 
 const PATIENTS: [&str; 4] = ["p-1", "p-2", "p-3", "p-4"];
 
@@ -125,7 +127,11 @@ async fn generation_that_contradicts_itself_is_not_brought_back() {
         (control.active, control.building, control.previous),
         (NEXT, None, Some(LIVE))
     );
-    let accepted = ["p-3".parse().unwrap()].into();
+    assert!(error.to_string().contains("--accept-unsound PATIENT"), "{error}");
+    let accepted = Accepted {
+        unsound: ["p-3".parse().unwrap()].into(),
+        ..Accepted::default()
+    };
     let accepts = RollBack {
         accepted: &accepted,
         ..tables.roll_back()
@@ -164,7 +170,14 @@ async fn promotion_that_would_show_less_is_refused_until_it_is_accepted() {
         (LIVE, Some(NEXT)),
         "it stays as it is"
     );
-    let accepted = ["p-2".parse().unwrap()].into();
+    // That the chain is known to be broken is another matter.
+    let broken = accepting(&["p-2@2"]);
+    let accepts = Promote {
+        accepted: &broken,
+        ..tables.promote()
+    };
+    assert!(accepts.run(&|_, _| ()).await.is_err());
+    let accepted = accepting_less("p-2");
     let accepts = Promote {
         accepted: &accepted,
         ..tables.promote()
@@ -214,8 +227,9 @@ async fn promotion_that_would_show_other_events_is_refused_until_it_is_accepted(
     };
     let p_4 = ["p-4".parse().unwrap()].into();
     assert_eq!((&lost.replaced, lost.behind.len()), (&p_4, 0));
+    let accepted = accepting_less("p-4");
     let accepts = Promote {
-        accepted: &p_4,
+        accepted: &accepted,
         ..tables.promote()
     };
     accepts.run(&|_, _| ()).await.unwrap();
@@ -296,7 +310,16 @@ async fn only_one_generation_is_built_or_brought_back_at_a_time() {
         .await
         .unwrap();
     let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err();
-    assert!(error.to_string().contains("is being brought back"), "{error}");
+    let ways_out = "g1 is being brought back: `replay rollback` goes on with that, `replay prune --building` gives it up";
+    assert!(error.to_string().contains(ways_out), "{error}");
+    let error = tables.promote().run(&|_, _| ()).await.unwrap_err();
+    for way_out in [
+        "g1 is being brought back",
+        "`replay rollback`",
+        "`replay prune --building`",
+    ] {
+        assert!(error.to_string().contains(way_out), "{error}");
+    }
     // It is the previous one again once it is given up.
     projection::abandon(&world.store(), LIVE).await.unwrap();
     assert_eq!(world.control().await.previous, Some(LIVE));

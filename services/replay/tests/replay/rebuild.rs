@@ -1,6 +1,5 @@
 //! Building the next generation.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -16,7 +15,7 @@ use replay::{
 };
 use testbed::{World, at};
 
-use crate::connected::{Connected, LIVE, NEXT, deliver, now, projector, world};
+use crate::connected::{Connected, LIVE, NEXT, accepting, accepting_less, deliver, now, projector, world};
 
 /// A rebuild with pages of `page` events.
 async fn rebuild(world: &World, page: u16) -> Result<(Rebuilt, u64), RebuildError> {
@@ -211,6 +210,7 @@ async fn put_begun(world: &World, software: &str) {
     let begun = Begun {
         software: software.to_owned(),
         begun_at: at(0),
+        segments: None,
     };
     let tables = Connected::new(world);
     tables.builds().put_begun(NEXT, &begun).await.unwrap();
@@ -245,7 +245,7 @@ async fn what_was_accepted_when_a_build_was_cut_short_is_not_accepted_by_the_nex
     let earlier = AttributeValue::S(at(-9).to_string());
     world.edit("p-3", 9, "occurred_at", earlier).await;
     let tables = Connected::new(&world);
-    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let accepted = accepting(&["p-3@9"]);
     // Cut short after everything was verified, and before it was promoted.
     let rebuild = Rebuild {
         accepted: &accepted,
@@ -254,7 +254,7 @@ async fn what_was_accepted_when_a_build_was_cut_short_is_not_accepted_by_the_nex
     rebuild.run(&|_, _| ()).await.unwrap();
     let builds = tables.builds();
     let verification = builds.verification(NEXT).await.unwrap().unwrap();
-    assert_eq!(verification.accepted, accepted);
+    assert_eq!(verification.accepted, ["p-3@9".to_owned()].into());
     let plain = Verification {
         dry_run: false,
         ..verification
@@ -275,7 +275,7 @@ async fn what_was_verified_while_more_was_accepted_is_verified_again() {
     let earlier = AttributeValue::S(at(-9).to_string());
     world.edit("p-3", 9, "occurred_at", earlier).await;
     let tables = Connected::new(&world).with_pages_of(1);
-    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let accepted = accepting(&["p-3@9"]);
     let rebuild = Rebuild {
         accepted: &accepted,
         ..tables.rebuild()
@@ -340,10 +340,10 @@ async fn patient_whose_event_is_lost_for_ever_is_shown_up_to_there_once_that_is_
     world.remove("p-3", 9).await;
     let tables = Connected::new(&world);
     let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err().to_string();
-    for part in ["p-3 (up to event 8)", "and was given up", "--accept-broken-chain"] {
+    for part in ["p-3 (up to event 8)", "and was given up", "--accept-less PATIENT"] {
         assert!(error.contains(part), "{error}");
     }
-    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let accepted = accepting_less("p-3");
     let rebuild = Rebuild {
         accepted: &accepted,
         ..tables.rebuild()
@@ -352,6 +352,7 @@ async fn patient_whose_event_is_lost_for_ever_is_shown_up_to_there_once_that_is_
     assert_eq!(world.control().await.active, rebuilt.generation);
     let state = world.state(rebuilt.generation, "p-3").await;
     assert_eq!(state.applied, StreamVersion::new(8));
+    let accepted = accepting(&["p-3@10"]);
     let verify = Verify {
         accepted: &accepted,
         ..tables.verify(rebuilt.generation)
@@ -527,7 +528,7 @@ async fn an_item_that_was_put_by_hand_stops_neither_the_rebuild_nor_the_status()
     }
     let tables = Connected::new(&world).with_pages_of(1);
     let status = status(&tables, at(60)).await.unwrap();
-    assert_eq!(status.events.lag, 2);
+    assert_eq!((status.events.lag, status.events.waiting), (0, 2));
 }
 
 /// How many events a run reads in each pass, if it is cut short once it has read so many in all.
@@ -538,6 +539,7 @@ async fn read_until(tables: &Connected<'_>, limit: u64) -> (u64, u64) {
         let (counter, other) = match pass {
             Pass::Apply => (&applied, &verified),
             Pass::Verify => (&verified, &applied),
+            Pass::Audit | Pass::Reconcile | Pass::Compare | Pass::ReconcileAgain => return,
         };
         let read = counter.fetch_add(seen.events, Ordering::SeqCst) + seen.events;
         if read + other.load(Ordering::SeqCst) >= limit {
@@ -628,17 +630,21 @@ async fn any_number_of_findings_that_are_no_reason_refuses_nothing() {
 }
 
 #[tokio::test]
-async fn another_number_of_segments_begins_anew() {
+async fn build_that_was_cut_short_goes_on_with_its_own_number_of_segments() {
     let world = world().await;
     let tables = Connected::new(&world).with_pages_of(1);
-    read_until(&tables, 30).await;
+    let (applied, _) = read_until(&tables, 30).await;
     let rebuild = Rebuild {
         segments: 5,
         ..tables.rebuild()
     };
     let rebuilt = rebuild.run(&|_, _| ()).await.unwrap();
     assert_eq!((rebuilt.generation, rebuilt.events), (NEXT, 42));
+    assert_eq!((rebuilt.segments, rebuilt.resumed), (3, applied));
     world.assert_complete(NEXT, "p-3").await;
+    // The next build is another one.
+    let rebuilt = rebuild.run(&|_, _| ()).await.unwrap();
+    assert_eq!((rebuilt.segments, rebuilt.resumed), (5, 0));
 }
 
 /// What a dry run says of each patient who would look different.
@@ -737,7 +743,7 @@ async fn an_edited_event_that_would_be_shown_refuses_the_generation_until_it_is_
     assert_eq!(world.control().await.active, LIVE);
     assert_eq!(world.control().await.building, None, "it was given up");
     let tables = Connected::new(&world);
-    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let accepted = accepting(&["p-3@9"]);
     let rebuild = Rebuild {
         accepted: &accepted,
         ..tables.rebuild()

@@ -3,9 +3,10 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{Generation, StreamVersion, Timestamp};
 use projection::QuarantineNotice;
-use testbed::{World, at};
+use replay::{EventStatus, StillQuarantined, status};
+use testbed::{CountedPages, World, at};
 
-use crate::connected::{Connected, LIVE, deliver, projector, world};
+use crate::connected::{Connected, LIVE, Mailbox, deliver, projector, world};
 
 fn version(number: &str) -> AttributeValue {
     AttributeValue::N(number.to_owned())
@@ -53,12 +54,13 @@ async fn repaired_events_are_applied_and_their_messages_removed() {
     }
     let redriven = tables.redrive().all().await.unwrap();
     assert_eq!((redriven.tried, redriven.events), (3, 6 + 23));
-    assert_eq!(
-        redriven.quarantined,
-        [("p-4".parse().unwrap(), StreamVersion::new(2))].into()
-    );
+    let still = StillQuarantined {
+        version: StreamVersion::new(2),
+        reason: "unknown_schema_version".to_owned(),
+    };
+    assert_eq!(redriven.quarantined, [("p-4".parse().unwrap(), still)].into());
     assert_eq!((redriven.settled, redriven.unsettled), (2, 1));
-    assert_eq!(tables.quarantined.len(), 1);
+    assert_eq!((tables.quarantined.len(), tables.quarantined.visible()), (1, 1));
     for patient in ["p-1", "p-2", "p-3"] {
         world.assert_complete(LIVE, patient).await;
     }
@@ -68,6 +70,21 @@ async fn repaired_events_are_applied_and_their_messages_removed() {
         (again.tried, again.events, again.settled, again.unsettled),
         (1, 0, 0, 1)
     );
+}
+
+#[tokio::test]
+async fn status_counts_what_waits_behind_a_quarantine_for_itself() {
+    let world = poisoned(&[("p-3", 9), ("p-4", 2)]).await;
+    world.check_in("p-1", 900).await;
+    let events = status(&Connected::new(&world), at(1_000)).await.unwrap().events;
+    let expected = EventStatus {
+        total: 43,
+        lag: 1,
+        patients_behind: 1,
+        waiting: 23 + 1,
+        patients_waiting: 2,
+    };
+    assert_eq!(events, expected);
 }
 
 #[tokio::test]
@@ -135,6 +152,35 @@ async fn messages_about_forgotten_generations_are_settled_and_others_stay() {
 }
 
 #[tokio::test]
+async fn messages_that_come_again_before_all_were_seen_keep_nobody_from_being_settled() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    // Four are received in the time after which the first come again.
+    let mut tables = Connected::new(&world);
+    tables.quarantined = Mailbox::forgetting_after(2);
+    let notice = |generation, version| QuarantineNotice::Event {
+        generation,
+        patient_id: "p-1".parse().unwrap(),
+        quarantine: domain::Quarantine {
+            version: StreamVersion::new(version),
+            reason: domain::QuarantineReason::missing(),
+            since: at(0),
+        },
+    };
+    for version in 0..40 {
+        tables.quarantined.put(&notice(LIVE, 99 + version));
+    }
+    tables.quarantined.put(&notice(Generation::new(7), 1));
+    let redriven = tables.redrive().all().await.unwrap();
+    assert_eq!((redriven.settled, redriven.unsettled), (1, 40));
+    assert_eq!(tables.quarantined.visible(), 40, "the next run sees them");
+    let often = tables.quarantined.received();
+    assert!(often.iter().all(|often| *often <= 2), "{often:?}");
+    let again = tables.redrive().all().await.unwrap();
+    assert_eq!((again.settled, again.unsettled), (0, 40));
+}
+
+#[tokio::test]
 async fn patients_of_batches_that_were_given_up_are_reconciled() {
     let world = world().await;
     deliver(&world, &mut None).await;
@@ -154,7 +200,25 @@ async fn patients_of_batches_that_were_given_up_are_reconciled() {
     tables.given_up.put(&"something else");
     let redriven = tables.redrive().all().await.unwrap();
     assert_eq!((redriven.batches, redriven.events), (2, 2));
-    assert_eq!(tables.given_up.len(), 1);
+    assert_eq!((tables.given_up.len(), tables.given_up.visible()), (1, 1));
     world.assert_complete(LIVE, "p-1").await;
     world.assert_complete(LIVE, "p-2").await;
+}
+
+#[tokio::test]
+async fn all_batches_that_were_given_up_take_one_sweep() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    world.check_in("p-1", 500).await;
+    let shards = domain::EventShard::all().count();
+    let log = CountedPages::new(world.log.clone(), shards);
+    let tables = Connected::new(&world).reading(log);
+    for minute in 500..530 {
+        tables.given_up.put(&serde_json::json!({
+            "DDBStreamBatchInfo": { "approximateArrivalOfFirstRecord": at(minute) },
+        }));
+    }
+    let redriven = tables.redrive().all().await.unwrap();
+    assert_eq!((redriven.batches, redriven.events), (30, 1));
+    assert_eq!(tables.given_up.len(), 0);
 }

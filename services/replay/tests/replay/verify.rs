@@ -1,7 +1,5 @@
 //! Whether a generation is what the events say.
 
-use std::collections::BTreeSet;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{PatientId, StreamVersion};
 use embedded::READ_MODEL_TABLE;
@@ -9,7 +7,7 @@ use projection::{PatientRow, ProjectionStore, Sweep, SweepStore};
 use replay::{Finding, Verified, Verify};
 use testbed::{World, at};
 
-use crate::connected::{Connected, LIVE, deliver, world};
+use crate::connected::{Connected, LIVE, accepting, deliver, world};
 
 /// Everything that is found, in words, with pages of any size; the same as of one patient alone.
 async fn findings(world: &World) -> Vec<String> {
@@ -270,7 +268,7 @@ async fn chain_that_is_known_to_be_broken_is_no_finding_once_it_is_accepted() {
     let other = AttributeValue::S("0".repeat(64));
     world.edit("p-3", 9, "previous_hash", other).await;
     let tables = Connected::new(&world);
-    let accepted = BTreeSet::from(["p-3".parse().unwrap()]);
+    let accepted = accepting(&["p-3@9"]);
     let verify = Verify {
         accepted: &accepted,
         ..tables.verify(LIVE)
@@ -286,6 +284,48 @@ async fn chain_that_is_known_to_be_broken_is_no_finding_once_it_is_accepted() {
         )
         .await;
     assert_eq!(verify.all(&|_| ()).await.unwrap().wrong, 1);
+}
+
+#[tokio::test]
+async fn what_happens_to_a_stream_behind_a_broken_link_that_was_accepted_is_found() {
+    let world = delivered().await;
+    world
+        .edit("p-3", 9, "occurred_at", AttributeValue::S(at(-1).to_string()))
+        .await;
+    let tables = Connected::new(&world);
+    let broken = async |links: &[&str]| {
+        let accepted = accepting(links);
+        let verify = Verify {
+            accepted: &accepted,
+            ..tables.verify(LIVE)
+        };
+        let findings = verify.all(&|_| ()).await.unwrap().findings;
+        let found = findings.iter().map(ToString::to_string);
+        found
+            .filter(|found| found.contains("hash chain"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(broken(&["p-3@9"]).await, [""; 0]);
+    // Another link, or somebody else's, is not the one that is broken.
+    for other in ["p-3@8", "p-3@10", "p-1@9"] {
+        let found = broken(&[other]).await;
+        assert_eq!(found, ["p-3: the hash chain is broken at event 9: edited"]);
+    }
+    world.remove("p-3", 20).await;
+    let found = broken(&["p-3@9"]).await;
+    assert_eq!(found, ["p-3: the hash chain is broken at event 21: missing"]);
+    let other = AttributeValue::S("0".repeat(64));
+    world.edit("p-3", 25, "previous_hash", other).await;
+    let found = broken(&["p-3@9", "p-3@21"]).await;
+    assert_eq!(found, ["p-3: the hash chain is broken at event 25: detached"]);
+    // One whose envelope can't be read has no hash that the next could continue.
+    world
+        .edit("p-3", 30, "event_id", AttributeValue::S("nonsense".to_owned()))
+        .await;
+    let found = broken(&["p-3@9", "p-3@21", "p-3@25"]).await;
+    assert_eq!(found, ["p-3: the hash chain is broken at event 30: unreadable"]);
+    let found = broken(&["p-3@9", "p-3@21", "p-3@25", "p-3@30"]).await;
+    assert_eq!(found, [""; 0]);
 }
 
 #[tokio::test]

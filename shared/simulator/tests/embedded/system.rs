@@ -1,7 +1,6 @@
 //! Production's own handlers, wired as their `run` wires them, but for a proxy before the tables and for the story's
 //! time.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use projection::{ProjectionTable, SqsQuarantineQueue};
 use projector::Projector;
 use read_model::ReadModelTable;
 use reconciler::Reconciler;
-use replay::{Rebuild, RebuildError, ReplayTable, SqsLetters};
+use replay::{Accepted, Rebuild, RebuildError, ReplayTable, SqsLetters};
 
 use crate::proxy::Proxy;
 use crate::time;
@@ -104,7 +103,7 @@ impl System {
             tables: self,
             segments: 2,
             concurrency: CONCURRENCY,
-            accepted: &BTreeSet::new(),
+            accepted: &Accepted::default(),
             software: replay::SOFTWARE,
             promote: true,
             clock: time::now,
