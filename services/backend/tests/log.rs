@@ -112,6 +112,7 @@ fn control() -> Item {
         brings_back: false,
         previous: None,
         latest: Generation::FIRST,
+        changes: 0,
         cursor_key: CursorKey::new([7; 32]),
     };
     let mut item = item(control);

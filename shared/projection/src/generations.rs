@@ -83,6 +83,7 @@ pub async fn current(store: &impl ProjectionStore) -> Result<Control, Projection
         brings_back: false,
         previous: None,
         latest: Generation::FIRST,
+        changes: 0,
         cursor_key: CursorKey::new(secret),
     };
     match store.put_control(None, &control).await {
@@ -123,7 +124,7 @@ pub async fn begin_building(store: &impl ProjectionStore, now: Timestamp) -> Res
                 latest: next,
                 ..control.clone()
             };
-            begin(store, &control, &changed, next, now).await
+            begin(store, &control, changed, next, now).await
         }
     }
 }
@@ -161,7 +162,7 @@ pub async fn begin_rolling_back(
                 previous: None,
                 ..control.clone()
             };
-            begin(store, &control, &changed, previous, now).await
+            begin(store, &control, changed, previous, now).await
         }
     }
 }
@@ -177,7 +178,7 @@ fn going_on(control: &Control, generation: Generation, now: Timestamp) -> Buildi
 async fn begin(
     store: &impl ProjectionStore,
     control: &Control,
-    changed: &Control,
+    changed: Control,
     generation: Generation,
     since: Timestamp,
 ) -> Result<Building, BeginError> {
@@ -235,7 +236,7 @@ async fn end_building(
     if control.building != Some(generation) {
         return Err(PromoteError::NotBuilding { generation });
     }
-    put(store, &control, &change(&control)).await
+    put(store, &control, change(&control)).await
 }
 
 /// Gives up the generation that was active before: nobody can roll back to it any more, and it can be pruned.
@@ -251,27 +252,31 @@ pub async fn forget_previous(store: &impl ProjectionStore, control: &Control) ->
         previous: None,
         ..control.clone()
     };
-    put(store, control, &changed).await
+    put(store, control, changed).await
 }
 
-/// Puts the control item. A put whose reply was lost, and which was perhaps repeated and then refused, has taken effect all
+/// Puts the control item, as one change more. A put whose reply was lost, and which was perhaps repeated and then refused, has taken effect all
 /// the same: so after a failure the item itself says what became of it.
 async fn put_surely(
     store: &impl ProjectionStore,
     control: &Control,
-    changed: &Control,
+    changed: Control,
 ) -> Result<(), PutControlError> {
-    let failure = match store.put_control(Some(control), changed).await {
+    let changed = Control {
+        changes: control.changes + 1,
+        ..changed
+    };
+    let failure = match store.put_control(Some(control), &changed).await {
         Ok(()) => return Ok(()),
         Err(failure) => failure,
     };
     match store.control().await {
-        Ok(Some(now)) if now == *changed => Ok(()),
+        Ok(Some(now)) if now == changed => Ok(()),
         Ok(_) | Err(_) => Err(failure),
     }
 }
 
-async fn put(store: &impl ProjectionStore, control: &Control, changed: &Control) -> Result<(), PromoteError> {
+async fn put(store: &impl ProjectionStore, control: &Control, changed: Control) -> Result<(), PromoteError> {
     match put_surely(store, control, changed).await {
         Ok(()) => Ok(()),
         Err(PutControlError::Conflict) => Err(PromoteError::Conflict),

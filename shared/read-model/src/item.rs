@@ -66,8 +66,17 @@ pub struct Control {
     pub previous: Option<Generation>,
     /// The highest generation ever begun; the next one is above it.
     pub latest: Generation,
+    /// How often the item was changed. Each change counts it up, so that the item is never again what it was: a change
+    /// that takes effect late is refused, even if all else is as it was when it was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changes: u64,
     /// The key that cursors are authenticated with.
     pub cursor_key: CursorKey,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(changes: &u64) -> bool {
+    *changes == 0
 }
 
 /// A secret of 32 bytes, in 64 hexadecimal digits. It has no readable `Debug`.

@@ -130,7 +130,7 @@ const NUMBERS: [(&str, u8, u8); 17] = [
     ("concurrency", 1, 3),
     ("readers", 0, 3),
     ("rebuilds", 0, 2),
-    ("roll-backs", 0, 1),
+    ("roll-backs", 0, 3),
     ("prunes", 0, 1),
     ("reconciles", 0, 2),
     ("calms", 0, 1),

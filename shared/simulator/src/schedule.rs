@@ -23,7 +23,7 @@ use crate::tables::{Content, Mailbox, View, Write};
 use crate::time;
 use crate::violation::Violation;
 use crate::workers::{self, End, Services};
-use crate::world::{TaskId, World, lock};
+use crate::world::{Late, TaskId, World, lock};
 
 /// A schedule that takes longer than this does not come to an end. Those that do take far fewer.
 const MOST_STEPS: u32 = 30_000;
@@ -71,6 +71,8 @@ enum Errand {
         retries: u8,
     },
     RollBack {
+        /// Whether it is one to the later generation.
+        forward: bool,
         retries: u8,
     },
     Prune {
@@ -200,7 +202,8 @@ impl<'w> Schedule<'w> {
                 });
             }
             for _ in 0..plan.number(Number::RollBacks) {
-                agenda.push(Errand::RollBack { retries: 0 });
+                let forward = world.rng.chance(400);
+                agenda.push(Errand::RollBack { forward, retries: 0 });
             }
             for _ in 0..plan.number(Number::Prunes) {
                 let previous = world.rng.chance(500);
@@ -295,7 +298,10 @@ impl<'w> Schedule<'w> {
                     Errand::Tick { .. } | Errand::Register { .. } | Errand::Read(_)
                 )
         });
-        let unwritten = world.late.iter().any(|write| matches!(write, Write::Event(_)));
+        let unwritten = world
+            .late
+            .iter()
+            .any(|late| matches!(late.write, Write::Event(_)));
         let step = world.step;
         let mut rows = world.tables.streams.iter().flat_map(|stream| &stream.rows);
         if under_way || unwritten || rows.any(|row| row.indexed_at > step) {
@@ -347,7 +353,7 @@ impl<'w> Schedule<'w> {
         let calls = world.calls.iter().filter(|call| ready(call.not_before)).count();
         let begin = usize::from(!self.agenda.is_empty());
         let stream = usize::from(!world.tables.unstreamed.is_empty());
-        let late = usize::from(!world.late.is_empty());
+        let late = usize::from(world.late.iter().any(|late| ready(late.not_before)));
         let idle = |mapping: &Mapping| {
             mapping.started
                 && !mapping.busy
@@ -359,14 +365,13 @@ impl<'w> Schedule<'w> {
         let polls = self.mappings.iter().filter(|mapping| idle(mapping)).count();
         let total = calls + begin + stream + late + polls;
         if total == 0 {
-            // Only calls that take long are left, if any.
-            let (index, call) = world
-                .calls
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, call)| call.not_before)?;
-            world.step = call.not_before;
-            return Some(Next::Call(index));
+            // Only what takes long is left, if anything.
+            let calls = world.calls.iter().enumerate();
+            let calls = calls.map(|(index, call)| (call.not_before, Next::Call(index)));
+            let late = world.late.iter().map(|late| (late.not_before, Next::Late));
+            let (step, next) = calls.chain(late).min_by_key(|(not_before, _)| *not_before)?;
+            world.step = step;
+            return Some(next);
         }
         let mut choice = world.rng.below(total);
         if choice < calls {
@@ -490,7 +495,7 @@ impl<'w> Schedule<'w> {
                 let segments = world.rng.within(1, 2).into();
                 Box::pin(workers::rebuild(services, segments, promotes))
             }
-            Errand::RollBack { .. } => Box::pin(workers::roll_back(services)),
+            Errand::RollBack { forward, .. } => Box::pin(workers::roll_back(services, forward)),
             Errand::Prune { previous, building } => Box::pin(workers::prune(services, previous, building)),
             Errand::Reconcile { full } => Box::pin(workers::reconcile(services, full)),
             Errand::Redrive { patient } => Box::pin(workers::redrive(services, patient)),
@@ -594,9 +599,10 @@ impl<'w> Schedule<'w> {
                 promotes,
                 retries: retries + 1,
             },
-            (Errand::RollBack { retries }, End::Failed) if retries < RETRIES => {
-                Errand::RollBack { retries: retries + 1 }
-            }
+            (Errand::RollBack { forward, retries }, End::Failed) if retries < RETRIES => Errand::RollBack {
+                forward,
+                retries: retries + 1,
+            },
             (Errand::Reconcile { .. } | Errand::Redrive { .. }, End::Failed) => {
                 let mut world = lock(self.world);
                 if !world.faults_on {
@@ -787,9 +793,16 @@ impl<'w> Schedule<'w> {
 
 /// Lets a write take effect whose caller has long been told that it failed.
 fn late_any(world: &mut World) {
-    let waiting = world.late.len();
-    let index = world.rng.below(waiting);
-    let write = world.late.swap_remove(index);
+    let step = world.step;
+    let ready = |late: &Late| late.not_before <= step;
+    let choice = world
+        .rng
+        .below(world.late.iter().filter(|late| ready(late)).count());
+    let waiting = world.late.iter().enumerate();
+    let Some((index, _)) = waiting.filter(|(_, late)| ready(late)).nth(choice) else {
+        return;
+    };
+    let Late { write, .. } = world.late.swap_remove(index);
     let written = world.apply(&write);
     world.note(|_| {
         format!(
@@ -908,7 +921,8 @@ impl Errand {
                 ..
             } => format!("replay #{id} rebuild {number}"),
             Errand::Rebuild { number, .. } => format!("replay #{id} dry run {number}"),
-            Errand::RollBack { .. } => format!("replay #{id} rollback"),
+            Errand::RollBack { forward: false, .. } => format!("replay #{id} rollback"),
+            Errand::RollBack { .. } => format!("replay #{id} rollback --to"),
             Errand::Prune { .. } => format!("replay #{id} prune"),
             Errand::Reconcile { full } => format!("reconciler #{id}{}", if full { " in full" } else { "" }),
             Errand::Redrive { patient: None } => format!("replay #{id} redrive all"),

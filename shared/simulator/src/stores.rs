@@ -137,7 +137,7 @@ impl<'w> Stores<'w> {
                     });
                 }
                 Fate::TakesEffectLater => {
-                    world.late.push(write);
+                    world.defer(write);
                     world.note(|_| format!("{name}: fails, and takes effect later"));
                     return Err(Failed);
                 }
@@ -500,7 +500,7 @@ impl ProjectionStore for Stores<'_> {
                 row: row.row,
             };
             if self.planted(Bug::RowsAfterState) {
-                self.world().late.push(write);
+                self.world().defer(write);
                 continue;
             }
             self.write(write).await.map_err(projection_unavailable)?;

@@ -627,12 +627,7 @@ impl Tables {
         step: u32,
     ) -> Result<Written, Violation> {
         let current = self.control.last().map(|(_, control)| control);
-        // The condition of DynamoDB compares these attributes.
-        let compared = |control: &Control| {
-            let (active, latest) = (control.active, control.latest);
-            (active, latest, control.building, control.previous)
-        };
-        if current.map(compared) != expected.map(compared) {
+        if current != expected {
             return Ok(Written::Refused);
         }
         let before = current.cloned();

@@ -177,11 +177,19 @@ fn promotion_refused(error: &PromotionError) -> bool {
     }
 }
 
-/// One run of `replay rollback`.
-pub(crate) async fn roll_back(services: &Services<'_>) -> End {
+/// One run of `replay rollback`; one that goes forward names the generation that was active before, whichever it is.
+pub(crate) async fn roll_back(services: &Services<'_>, forward: bool) -> End {
+    let to = if forward {
+        match ProjectionStore::control(&services.stores).await {
+            Ok(control) => control.and_then(|control| control.previous),
+            Err(_) => return End::Failed,
+        }
+    } else {
+        None
+    };
     let roll_back = RollBack {
         tables: &services.stores,
-        to: None,
+        to,
         accepted: &BTreeSet::new(),
         concurrency: 2,
         clock,

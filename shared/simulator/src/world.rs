@@ -25,6 +25,14 @@ pub(crate) struct Call {
     pub(crate) waker: Waker,
 }
 
+/// A write that takes effect later than its caller thinks.
+#[derive(Debug)]
+pub(crate) struct Late {
+    /// Not before this step.
+    pub(crate) not_before: u32,
+    pub(crate) write: Write,
+}
+
 /// What happens to a call whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -73,7 +81,7 @@ pub(crate) struct World {
     /// Until this step, stream records are lost.
     pub(crate) lossy_until: u32,
     /// Writes that take effect later than their callers think.
-    pub(crate) late: Vec<Write>,
+    pub(crate) late: Vec<Late>,
     /// Which generations the readers have read, and who did.
     pub(crate) touched: Vec<(TaskId, Generation)>,
 }
@@ -197,6 +205,19 @@ impl World {
 
     pub(crate) fn end_call(&mut self, id: u32) {
         self.calls.retain(|call| call.id != id);
+    }
+
+    /// Has a write take effect some time: mostly soon, and sometimes when a promotion and two roll backs are over.
+    pub(crate) fn defer(&mut self, write: Write) {
+        let wait = if self.rng.chance(300) {
+            u32::from(self.rng.within(0, 250)) * u32::from(self.rng.within(1, 5))
+        } else {
+            0
+        };
+        self.late.push(Late {
+            not_before: self.step + wait,
+            write,
+        });
     }
 
     /// Notes that a reader read this generation.

@@ -94,6 +94,7 @@ impl Api {
             brings_back: false,
             previous: None,
             latest: generation,
+            changes: 0,
             cursor_key: CursorKey::new([7; 32]),
         };
         self.put(Keyed {

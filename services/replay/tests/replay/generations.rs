@@ -317,6 +317,39 @@ async fn generation_that_was_forgotten_is_not_brought_back_by_a_build_that_begin
 }
 
 #[tokio::test]
+async fn promotion_that_takes_effect_after_two_roll_backs_changes_nothing() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    // A promotion has read the control item, and what it puts comes late.
+    let read = world.control().await;
+    let late = Control {
+        active: NEXT,
+        active_since: Some(now()),
+        building: None,
+        building_since: None,
+        previous: Some(LIVE),
+        changes: read.changes + 1,
+        ..read.clone()
+    };
+    tables.promote().run(&|_, _| ()).await.unwrap();
+    tables.roll_back().run().await.unwrap();
+    world.check_in("p-1", 990).await;
+    projection::begin_rolling_back(&world.store(), Some(NEXT), now())
+        .await
+        .unwrap();
+    // All generations are as they were, and the one that would be promoted lacks an event.
+    let begun = world.control().await;
+    let generations =
+        |control: &Control| (control.active, control.building, control.previous, control.latest);
+    assert_eq!(generations(&begun), generations(&read));
+    let put = world.store().put_control(Some(&read), &late).await;
+    assert!(matches!(put, Err(PutControlError::Conflict)), "{put:?}");
+    assert_eq!(world.control().await, begun);
+}
+
+#[tokio::test]
 async fn nothing_is_removed_that_a_request_may_be_reading() {
     let world = world().await;
     deliver(&world, &mut None).await;
