@@ -109,6 +109,7 @@ fn control() -> Item {
         active_since: None,
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: None,
         latest: Generation::FIRST,

@@ -8,19 +8,6 @@ use event_log::{LogPosition, Segment};
 use projection::ProjectionUnavailable;
 use serde::{Deserialize, Serialize};
 
-/// Which software folds the events here: the digest of the sources that have a say in it.
-pub const SOFTWARE: &str = env!("FOLD_SOFTWARE");
-
-/// That somebody began to build a generation, and with what. It is kept before anything is built, so a build of which
-/// this is not known is one of another software.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
-    /// Which software folds the events; another one does not go on with it.
-    pub software: String,
-    /// When.
-    pub begun_at: Timestamp,
-}
-
 /// Events that a pass has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
@@ -115,19 +102,6 @@ pub struct Verification {
 
 /// Keeping how far builds have come. Two implementations: [`crate::ReplayTable`], and the simulator's.
 pub trait BuildStore: Send + Sync {
-    /// How the generation was begun; `None` if nobody has kept it.
-    fn begun(
-        &self,
-        generation: Generation,
-    ) -> impl Future<Output = Result<Option<Begun>, ProjectionUnavailable>> + Send;
-
-    /// Keeps how the generation was begun.
-    fn put_begun(
-        &self,
-        generation: Generation,
-        begun: &Begun,
-    ) -> impl Future<Output = Result<(), ProjectionUnavailable>> + Send;
-
     /// How far a pass has come in a segment; `None` if it never began, or with another number of segments.
     fn checkpoint(
         &self,

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Parser, Subcommand};
 use domain::{Generation, PatientId, Timestamp};
-use projection::ProjectionStore;
+use projection::{ProjectionStore, SOFTWARE};
 use runtime::clock::system_clock;
 use runtime::telemetry::chain;
 use serde_json::{Value, json};
 
 use crate::bars::Bars;
-use crate::builds::{Pass, SOFTWARE, Seen};
+use crate::builds::{Pass, Seen};
 use crate::compare::Compare;
 use crate::connection::{Connection, Target};
 use crate::lease::{self, Lease, LeaseStore};
@@ -86,6 +86,10 @@ enum Command {
         /// Show the values too. They are patient data.
         #[arg(long, requires = "dry_run")]
         values: bool,
+        /// Promote even if the projector that applied the last events was of other software than this program, as it is
+        /// before the projector is deployed, and until it has applied an event.
+        #[arg(long, conflicts_with = "dry_run")]
+        any_projector: bool,
         #[command(flatten)]
         accepted: Accepted,
         #[command(flatten)]
@@ -110,6 +114,10 @@ enum Command {
     /// Make the generation that a dry run has built the active one. It is verified once more first, which takes as long as
     /// `verify` does; and it may show no less of any patient than is shown now. If it is refused, it stays as it is.
     Promote {
+        /// Even if the projector that applied the last events was of other software than this program, as it is before the
+        /// projector is deployed, and until it has applied an event.
+        #[arg(long)]
+        any_projector: bool,
         #[command(flatten)]
         accepted: Accepted,
         #[command(flatten)]
@@ -247,6 +255,9 @@ fn about_promotion(error: &PromotionError) -> Option<Value> {
             findings,
             given_up,
         } => Some(about_findings(*generation, *wrong, findings, *given_up)),
+        PromotionError::OtherProjector { generation } => {
+            Some(json!({ "generation": generation, "givenUp": false }))
+        }
         PromotionError::ReadModel(_)
         | PromotionError::Store(_)
         | PromotionError::CatchUp(_)
@@ -286,6 +297,7 @@ impl From<PromoteCommandError> for Failure {
             PromoteCommandError::Promotion(error) => about_promotion(error),
             PromoteCommandError::NothingBuilt
             | PromoteCommandError::NotVerified { .. }
+            | PromoteCommandError::OtherSoftware { .. }
             | PromoteCommandError::Store(_)
             | PromoteCommandError::Gate(_) => None,
         };
@@ -344,11 +356,16 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
         Command::Rebuild {
             dry_run,
             values,
+            any_projector,
             accepted,
             pace,
         } => {
-            let dry_run = dry_run.then_some(values);
-            rebuild(connection, dry_run, &accepted.patients(), pace).await
+            let what = Rebuilding {
+                dry_run: dry_run.then_some(values),
+                any_projector,
+                accepted: accepted.patients(),
+            };
+            rebuild(connection, what, pace).await
         }
         Command::Verify {
             patient,
@@ -365,12 +382,18 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
             };
             verify(connection, what, pace).await
         }
-        Command::Promote { accepted, pace } => {
+        Command::Promote {
+            any_projector,
+            accepted,
+            pace,
+        } => {
             let promote = Promote {
                 tables: connection,
                 segments: pace.segments,
                 concurrency: pace.concurrency.into(),
                 accepted: &accepted.patients(),
+                software: SOFTWARE,
+                any_projector,
                 clock: system_clock,
             };
             let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
@@ -411,28 +434,31 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
 /// Calls under way at once, where it is not to be chosen.
 const CONCURRENCY: usize = 32;
 
-/// `dry_run` is whether to show values, if it is one.
-async fn rebuild(
-    connection: &Connection,
+/// What is to be rebuilt, and how.
+struct Rebuilding {
+    /// Whether to show values, if it is a dry run.
     dry_run: Option<bool>,
-    accepted: &BTreeSet<PatientId>,
-    pace: Pace,
-) -> Result<Answer, Failure> {
+    any_projector: bool,
+    accepted: BTreeSet<PatientId>,
+}
+
+async fn rebuild(connection: &Connection, what: Rebuilding, pace: Pace) -> Result<Answer, Failure> {
     let started = Instant::now();
     let rebuild = Rebuild {
         tables: connection,
         segments: pace.segments,
         concurrency: pace.concurrency.into(),
-        accepted,
+        accepted: &what.accepted,
         software: SOFTWARE,
-        promote: dry_run.is_none(),
+        promote: what.dry_run.is_none(),
+        any_projector: what.any_projector,
         clock: system_clock,
     };
     let bars = Bars::of_events(connection.log.approximate_len().await.unwrap_or_default())?;
     let rebuilt = rebuild.run(&|pass, seen| bars.count(pass, seen)).await;
     bars.clear();
     let rebuilt = rebuilt?;
-    let Some(values) = dry_run else {
+    let Some(values) = what.dry_run else {
         return Ok(report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()));
     };
     let control = connection

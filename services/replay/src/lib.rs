@@ -31,7 +31,7 @@ mod tail;
 mod verify;
 
 pub use audit::{AuditStore, ItemPage, StoredItem};
-pub use builds::{Begun, BuildStore, Checkpoint, Pass, SOFTWARE, Seen, Verification};
+pub use builds::{BuildStore, Checkpoint, Pass, Seen, Verification};
 pub use cli::{Cli, run};
 pub use compare::{Change, Compare, CompareError};
 pub use difference::{Account, Difference};

@@ -25,6 +25,10 @@ pub struct Promote<'a, T> {
     pub concurrency: usize,
     /// Patients whose broken hash chains are known, and no reason to refuse; nor is that less of them is shown than before.
     pub accepted: &'a BTreeSet<PatientId>,
+    /// Which software folds the events here, [`projection::SOFTWARE`]. What another one has built is not promoted.
+    pub software: &'a str,
+    /// Whether it is promoted even if the projector is of other software.
+    pub any_projector: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -49,6 +53,15 @@ pub enum PromoteCommandError {
     /// The build is not finished, or it failed. Let the rebuild finish.
     #[error("generation {generation} is not verified: run the rebuild again, it goes on where it was")]
     NotVerified {
+        /// The generation.
+        generation: Generation,
+    },
+    /// Whatever is still missing would be applied by other rules, perhaps, than all the rest. Rebuild, or promote with the
+    /// program that has built it.
+    #[error(
+        "generation {generation} was built by other software, whose rules may be others: promote it with that, or rebuild"
+    )]
+    OtherSoftware {
         /// The generation.
         generation: Generation,
     },
@@ -91,13 +104,27 @@ impl<T: Tables> Promote<'_, T> {
         let built = control.and_then(|control| {
             let generation = control.building.filter(|_| !control.brings_back)?;
             let since = control.building_since.unwrap_or(domain::Timestamp::EARLIEST);
-            Some((control.active, Building { generation, since }))
+            let ours = control.building_for(self.software).is_some();
+            Some((control.active, Building { generation, since }, ours))
         });
-        let (previous, building) = built.ok_or(PromoteCommandError::NothingBuilt)?;
+        let (previous, building, ours) = built.ok_or(PromoteCommandError::NothingBuilt)?;
         let generation = building.generation;
+        if !ours {
+            return Err(PromoteCommandError::OtherSoftware { generation });
+        }
         if self.tables.builds().verification(generation).await?.is_none() {
             return Err(PromoteCommandError::NotVerified { generation });
         }
+        let promotion = Promotion {
+            tables: self.tables,
+            building,
+            accepted: self.accepted,
+            gives_up: false,
+            projector: (!self.any_projector).then_some(self.software),
+            concurrency: self.concurrency,
+            clock: self.clock,
+        };
+        promotion.check_projector().await?;
         let gate = Gate {
             tables: self.tables,
             generation,
@@ -120,14 +147,6 @@ impl<T: Tables> Promote<'_, T> {
                 findings: verified.findings,
             });
         }
-        let promotion = Promotion {
-            tables: self.tables,
-            building,
-            accepted: self.accepted,
-            gives_up: false,
-            concurrency: self.concurrency,
-            clock: self.clock,
-        };
         let mut quarantined = verified.quarantined;
         quarantined.extend(promotion.run().await?);
         Ok(Promoted {

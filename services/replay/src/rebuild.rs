@@ -12,11 +12,11 @@ use domain::{Generation, PatientId, StoredEntry, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
 use projection::{
     Advance, BeginError, Building, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon,
-    begin_building, current,
+    begin_building,
 };
 use runtime::clock::Clock;
 
-use crate::builds::{Begun, BuildStore, Checkpoint, Pass, Seen, Verification};
+use crate::builds::{BuildStore, Checkpoint, Pass, Seen, Verification};
 use crate::gate::{Gate, GateError, shown};
 use crate::promotion::{Promotion, PromotionError, fate, next_step};
 use crate::segments::all_segments;
@@ -34,10 +34,12 @@ pub struct Rebuild<'a, T> {
     pub concurrency: usize,
     /// Patients whose broken hash chains are known, and no reason to refuse; nor is that less of them is shown than before.
     pub accepted: &'a BTreeSet<PatientId>,
-    /// Which software folds the events, [`SOFTWARE`](crate::SOFTWARE): what another one began is not gone on with.
+    /// Which software folds the events here, [`projection::SOFTWARE`]: what another one began is not gone on with.
     pub software: &'a str,
     /// Whether the generation is promoted, once it is verified.
     pub promote: bool,
+    /// Whether that is so even if the projector is of other software.
+    pub any_projector: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -136,6 +138,7 @@ impl<T: Tables> Rebuild<'_, T> {
                 building,
                 accepted: self.accepted,
                 gives_up: true,
+                projector: (!self.any_projector).then_some(self.software),
                 concurrency: self.concurrency,
                 clock: self.clock,
             };
@@ -151,27 +154,15 @@ impl<T: Tables> Rebuild<'_, T> {
     }
 
     /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the next one
-    /// has to show what is made of the events now. Nor is what other software began, whose rules may be others.
+    /// has to show what is made of the events now.
     async fn begin(&self) -> Result<Building, RebuildError> {
         let projection = self.tables.projection();
-        let builds = self.tables.builds();
-        let before = current(projection).await?.building;
-        let mut building = begin_building(projection, (self.clock)()).await?;
-        let verification = builds.verification(building.generation).await?;
-        let begun = builds.begun(building.generation).await?;
-        let ours = match begun {
-            Some(begun) => begun.software == self.software,
-            None => before != Some(building.generation),
-        };
-        if !ours || verification.is_some_and(|verification| verification.dry_run) {
+        let building = begin_building(projection, self.software, (self.clock)()).await?;
+        let verification = self.tables.builds().verification(building.generation).await?;
+        if verification.is_some_and(|verification| verification.dry_run) {
             abandon(projection, building.generation).await?;
-            building = begin_building(projection, (self.clock)()).await?;
+            return Ok(begin_building(projection, self.software, (self.clock)()).await?);
         }
-        let begun = Begun {
-            software: self.software.to_owned(),
-            begun_at: building.since,
-        };
-        builds.put_begun(building.generation, &begun).await?;
         Ok(building)
     }
 

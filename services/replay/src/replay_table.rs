@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::audit::{AuditStore, ItemPage, StoredItem};
-use crate::builds::{Begun, BuildStore, Checkpoint, Pass, Verification};
+use crate::builds::{BuildStore, Checkpoint, Pass, Verification};
 use crate::difference::Difference;
 use crate::lease::{Lease, LeaseStore};
 use crate::prune::{Doomed, ItemKey, KeyPage, PruneStore};
@@ -20,8 +20,6 @@ use crate::prune::{Doomed, ItemKey, KeyPage, PruneStore};
 /// Both keys of the lease.
 const REPLAY: &str = "replay";
 const LEASE: &str = "lease";
-/// The sort key of how a build was begun.
-const BEGUN: &str = "begun";
 /// The sort key of a verification.
 const VERIFIED: &str = "verified";
 
@@ -104,14 +102,6 @@ fn checkpoint_sk(pass: Pass, index: u16) -> String {
 }
 
 impl BuildStore for ReplayTable {
-    async fn begun(&self, generation: Generation) -> Result<Option<Begun>, ProjectionUnavailable> {
-        self.get(&build_pk(generation), BEGUN).await
-    }
-
-    async fn put_begun(&self, generation: Generation, begun: &Begun) -> Result<(), ProjectionUnavailable> {
-        self.put(&build_pk(generation), BEGUN, begun).await
-    }
-
     async fn checkpoint(
         &self,
         generation: Generation,

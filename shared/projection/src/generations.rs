@@ -80,6 +80,7 @@ pub async fn current(store: &impl ProjectionStore) -> Result<Control, Projection
         active_since: None,
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: None,
         latest: Generation::FIRST,
@@ -106,21 +107,29 @@ pub struct Building {
     pub since: Timestamp,
 }
 
-/// Begins to build the next generation, or goes on with the one that is being built. From now on the projector
-/// applies new events to it as well.
+/// Begins to build the next generation, or goes on with the one that this software is building. From now on a projector
+/// of the same software applies new events to it as well. What other software is building, whose rules may be others, is
+/// given up.
 ///
 /// # Errors
 /// [`BeginError`]: look at the status before anything else.
-pub async fn begin_building(store: &impl ProjectionStore, now: Timestamp) -> Result<Building, BeginError> {
+pub async fn begin_building(
+    store: &impl ProjectionStore,
+    software: &str,
+    now: Timestamp,
+) -> Result<Building, BeginError> {
     let control = current(store).await?;
     match control.building {
         Some(building) if control.brings_back => Err(BeginError::RollingBack { building }),
-        Some(building) => Ok(going_on(&control, building, now)),
-        None => {
+        Some(building) if control.building_software.as_deref() == Some(software) => {
+            Ok(going_on(&control, building, now))
+        }
+        Some(_) | None => {
             let next = control.latest.next();
             let changed = Control {
                 building: Some(next),
                 building_since: Some(now),
+                building_software: Some(software.to_owned()),
                 latest: next,
                 ..control.clone()
             };
@@ -198,6 +207,7 @@ pub async fn abandon(store: &impl ProjectionStore, generation: Generation) -> Re
     end_building(store, generation, |control| Control {
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: control.previous.or(control.brings_back.then_some(generation)),
         ..control.clone()
@@ -220,6 +230,7 @@ pub async fn promote(
         active_since: Some(now),
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: Some(control.active),
         ..control.clone()

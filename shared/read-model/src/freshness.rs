@@ -85,6 +85,7 @@ mod tests {
             progress: batch.map(|(recorded, applied)| Progress {
                 recorded_at: at(recorded),
                 applied_at: at(applied),
+                software: None,
             }),
             sweep: sweep.map(|(began, waited)| Sweep {
                 swept_to: at(began),

@@ -58,6 +58,9 @@ pub struct Control {
     /// Since when the projector applies new events to it; present with `building`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building_since: Option<Timestamp>,
+    /// Which software folds the events into it; absent while one is brought back. Nobody else writes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building_software: Option<String>,
     /// Whether it was active before, and is being brought back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub brings_back: bool,
@@ -72,6 +75,19 @@ pub struct Control {
     pub changes: u64,
     /// The key that cursors are authenticated with.
     pub cursor_key: CursorKey,
+}
+
+impl Control {
+    /// The generation that is being built or brought back, unless it is none of the business of this software: what
+    /// another one builds may follow other rules.
+    #[must_use]
+    pub fn building_for(&self, software: &str) -> Option<Generation> {
+        let of_others = self
+            .building_software
+            .as_ref()
+            .is_some_and(|other| other != software);
+        self.building.filter(|_| !of_others)
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -111,6 +127,9 @@ pub struct Progress {
     pub recorded_at: Timestamp,
     /// When the batch had been applied. The difference is the lag.
     pub applied_at: Timestamp,
+    /// Which software folds the events in the projector; absent in what older ones wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
 }
 
 /// How far the reconciler has compared a generation with the events.

@@ -7,7 +7,7 @@ use event_log::Segment;
 use projection::ProjectionUnavailable;
 use read_model::item;
 use replay::{
-    AuditStore, Begun, BuildStore, Checkpoint, Doomed, ItemKey, ItemPage, KeyPage, Letter, Letters,
+    AuditStore, BuildStore, Checkpoint, Doomed, ItemKey, ItemPage, KeyPage, Letter, Letters,
     LettersUnavailable, Pass, PruneStore, StoredItem, Tables, Verification,
 };
 
@@ -15,6 +15,7 @@ use crate::people::{people, place_of};
 use crate::planted::Bug;
 use crate::stores::Stores;
 use crate::tables::{Mailbox, Write};
+use crate::workers::NEWER;
 use crate::world::{Failed, World};
 
 /// Most keys of a page.
@@ -112,22 +113,6 @@ impl AuditStore for Stores<'_> {
 }
 
 impl BuildStore for Stores<'_> {
-    async fn begun(&self, generation: Generation) -> Result<Option<Begun>, ProjectionUnavailable> {
-        self.read(
-            "read how it was begun",
-            |world| world.tables.build(generation)?.begun.clone(),
-            |begun| format!("{generation}: {}", begun.is_some()),
-        )
-        .await
-        .map_err(unavailable)
-    }
-
-    async fn put_begun(&self, generation: Generation, begun: &Begun) -> Result<(), ProjectionUnavailable> {
-        let begun = begun.clone();
-        let write = Write::Begun { generation, begun };
-        self.write(write).await.map(drop).map_err(unavailable)
-    }
-
     async fn checkpoint(
         &self,
         generation: Generation,
@@ -273,7 +258,7 @@ impl<'w> Taken<'w> {
 impl Letters for Taken<'_> {
     async fn receive(&self) -> Result<Vec<Letter>, LettersUnavailable> {
         let mailbox = self.mailbox;
-        Stores::new(self.world)
+        Stores::new(self.world, NEWER)
             .read(
                 "receive messages",
                 |world| {
@@ -302,7 +287,7 @@ impl Letters for Taken<'_> {
     async fn remove(&self, letter: &Letter) -> Result<(), LettersUnavailable> {
         let id = letter.receipt.parse().unwrap_or(usize::MAX);
         let write = Write::Settled(id);
-        let written = Stores::new(self.world).write(write).await;
+        let written = Stores::new(self.world, NEWER).write(write).await;
         written
             .map(drop)
             .map_err(|failed| LettersUnavailable(failed.into()))

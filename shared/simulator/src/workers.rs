@@ -11,7 +11,7 @@ use projector::Projector;
 use reconciler::{Reconciler, Request};
 use replay::{
     Promote, PromoteCommandError, PromotionError, Prune, PruneError, Rebuild, RebuildError, Redrive,
-    RollBack, RollBackError, SOFTWARE,
+    RollBack, RollBackError,
 };
 
 use crate::people::people;
@@ -21,6 +21,11 @@ use crate::stores::Stores;
 use crate::time::{at, clock};
 use crate::violation::Violation;
 
+/// The software that is deployed at first, where replays are of a newer one.
+pub(crate) const OLDER: &str = "the older one";
+/// The software of all replays, and of what is deployed in the end.
+pub(crate) const NEWER: &str = "the newer one";
+
 /// How far apart firings of the schedule are, in milliseconds.
 const TICK_MILLIS: i64 = 60_000;
 
@@ -29,6 +34,8 @@ const TICK_MILLIS: i64 = 60_000;
 pub(crate) struct Services<'w> {
     pub(crate) checkin: Checkin<Stores<'w>>,
     pub(crate) projector: Projector<Stores<'w>, Stores<'w>, Stores<'w>>,
+    /// The one that is deployed at first, where replays are of newer software.
+    pub(crate) older_projector: Projector<Stores<'w>, Stores<'w>, Stores<'w>>,
     pub(crate) reconciler: Reconciler<Stores<'w>, Stores<'w>, Stores<'w>>,
     pub(crate) stores: Stores<'w>,
 }
@@ -77,7 +84,13 @@ pub(crate) async fn project(services: &Services<'_>, batch: Event) -> End {
     if services.stores.planted(Bug::GapIgnored) {
         return project_blindly(services.stores, batch).await;
     }
-    match services.projector.handle(batch).await {
+    let older = services.stores.world().older_projector;
+    let projector = if older {
+        &services.older_projector
+    } else {
+        &services.projector
+    };
+    match projector.handle(batch).await {
         Ok(handled) => End::Answered(handled.response),
         Err(_) => End::Failed,
     }
@@ -89,11 +102,17 @@ pub(crate) async fn read(services: &Services<'_>, question: Question) -> End {
     End::Done
 }
 
-/// One run of `replay rebuild`; one that does not promote is a dry run, after which somebody promotes.
-pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bool) -> End {
+/// One run of `replay rebuild`; one that does not promote is a dry run, after which somebody promotes. With `any_projector`
+/// it is promoted whatever the projector is.
+pub(crate) async fn rebuild(
+    services: &Services<'_>,
+    segments: u16,
+    promotes: bool,
+    any_projector: bool,
+) -> End {
     let stores = services.stores;
     if stores.planted(Bug::PromotedUnbuilt) {
-        let Ok(building) = begin_building(&stores, clock()).await else {
+        let Ok(building) = begin_building(&stores, NEWER, clock()).await else {
             return End::Failed;
         };
         return End::of(promote(&stores, building.generation, clock()).await.is_ok());
@@ -104,8 +123,9 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         segments,
         concurrency: 2,
         accepted: &BTreeSet::new(),
-        software: SOFTWARE,
+        software: NEWER,
         promote: promotes && !unverified,
+        any_projector,
         clock,
     };
     match rebuild.run(&|_, _| ()).await {
@@ -127,12 +147,18 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         segments,
         concurrency: 2,
         accepted: &BTreeSet::new(),
+        software: NEWER,
+        any_projector,
         clock,
     };
     match promote.run(&|_, _| ()).await {
         Ok(_) | Err(PromoteCommandError::NothingBuilt | PromoteCommandError::NotVerified { .. }) => End::Done,
         Err(PromoteCommandError::Promotion(error)) => End::of(promotion_refused(&error)),
         Err(error @ PromoteCommandError::Wrong { .. }) => {
+            stores.world().violate(Violation::new("I8", error.to_string()));
+            End::Done
+        }
+        Err(error @ PromoteCommandError::OtherSoftware { .. }) => {
             stores.world().violate(Violation::new("I8", error.to_string()));
             End::Done
         }
@@ -170,7 +196,9 @@ fn promotion_refused(error: &PromotionError) -> bool {
         PromotionError::Promote(_)
         | PromotionError::WouldLoseData { .. }
         | PromotionError::Unsound { .. } => true,
-        PromotionError::ReadModel(_)
+        // Perhaps it is deployed by the next time.
+        PromotionError::OtherProjector { .. }
+        | PromotionError::ReadModel(_)
         | PromotionError::Store(_)
         | PromotionError::CatchUp(_)
         | PromotionError::NotComparedAgain { .. } => false,

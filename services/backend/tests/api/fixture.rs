@@ -91,6 +91,7 @@ impl Api {
             active_since: None,
             building: None,
             building_since: None,
+            building_software: None,
             brings_back: false,
             previous: None,
             latest: generation,

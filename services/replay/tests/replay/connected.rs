@@ -20,6 +20,9 @@ pub(crate) const LIVE: Generation = Generation::FIRST;
 /// The one that is built next.
 pub(crate) const NEXT: Generation = Generation::new(2);
 
+/// The software of the projector, and of every replay.
+pub(crate) const TODAYS: &str = "today's";
+
 /// Of nobody is a broken chain known.
 static NOBODY: BTreeSet<PatientId> = BTreeSet::new();
 
@@ -84,8 +87,9 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             segments: 3,
             concurrency: 4,
             accepted: &NOBODY,
-            software: "today's",
+            software: TODAYS,
             promote: true,
+            any_projector: false,
             clock: now,
         }
     }
@@ -114,6 +118,8 @@ impl<'w, P: ProjectionStore + SweepStore> Connected<'w, P> {
             segments: 3,
             concurrency: 4,
             accepted: &NOBODY,
+            software: TODAYS,
+            any_projector: false,
             clock: now,
         }
     }
@@ -246,6 +252,7 @@ pub(crate) fn projector(world: &World) -> Projector<EventTable, ProjectionTable,
         store: world.store(),
         queue: &world.queue,
         concurrency: 4,
+        software: TODAYS,
         clock: now,
     }
 }

@@ -9,7 +9,7 @@ use read_model::item::generation_of;
 use replay::{Promote, PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError};
 use testbed::World;
 
-use crate::connected::{Connected, LIVE, NEXT, deliver, now, world};
+use crate::connected::{Connected, LIVE, NEXT, TODAYS, deliver, now, world};
 
 const PATIENTS: [&str; 4] = ["p-1", "p-2", "p-3", "p-4"];
 
@@ -49,7 +49,9 @@ async fn what_a_dry_run_built_can_be_promoted_once() {
 async fn generation_that_is_not_verified_is_not_promoted() {
     let world = world().await;
     deliver(&world, &mut None).await;
-    projection::begin_building(&world.store(), now()).await.unwrap();
+    projection::begin_building(&world.store(), TODAYS, now())
+        .await
+        .unwrap();
     let error = Connected::new(&world)
         .promote()
         .run(&|_, _| ())

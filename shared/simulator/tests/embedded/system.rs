@@ -80,6 +80,7 @@ impl System {
                 store: store.clone(),
                 queue: queue.clone(),
                 concurrency: CONCURRENCY,
+                software: projection::SOFTWARE,
                 clock: time::now,
             },
             reconciler: Reconciler {
@@ -105,8 +106,9 @@ impl System {
             segments: 2,
             concurrency: CONCURRENCY,
             accepted: &BTreeSet::new(),
-            software: replay::SOFTWARE,
+            software: projection::SOFTWARE,
             promote: true,
+            any_projector: false,
             clock: time::now,
         };
         rebuild.run(&|_, _| ()).await?;
