@@ -109,9 +109,11 @@ fn control() -> Item {
         active_since: None,
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: None,
         latest: Generation::FIRST,
+        changes: 0,
         cursor_key: CursorKey::new([7; 32]),
     };
     let mut item = item(control);

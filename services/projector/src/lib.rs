@@ -9,7 +9,7 @@ mod summary;
 
 use event_log::EventTable;
 use lambda_runtime::{LambdaEvent, service_fn};
-use projection::{ProjectionTable, SqsQuarantineQueue};
+use projection::{ProjectionTable, SOFTWARE, SqsQuarantineQueue};
 use runtime::clients::AwsEnvironment;
 use runtime::config::environment;
 use runtime::{BoxError, Invocation, ProjectionConfig, Reporter, clock, telemetry};
@@ -31,6 +31,7 @@ pub async fn run() -> Result<(), BoxError> {
         store: ProjectionTable::new(aws.dynamodb(), config.read_model_table),
         queue: SqsQuarantineQueue::new(aws.sqs(), config.quarantine_queue_url),
         concurrency: config.concurrency,
+        software: SOFTWARE,
         clock: clock::system_clock,
     };
     let reporter = &Reporter::from_lookup("projector", clock::system_clock, &environment);

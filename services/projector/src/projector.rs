@@ -27,6 +27,8 @@ pub struct Projector<L, S, Q> {
     pub queue: Q,
     /// How many calls are under way at once, at most.
     pub concurrency: usize,
+    /// Which software folds the events here, [`projection::SOFTWARE`]: what another one builds is left alone.
+    pub software: &'static str,
     /// The time.
     pub clock: Clock,
 }
@@ -48,7 +50,7 @@ struct Advanced {
 }
 
 impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
-    /// Applies a batch to the active generation, and to the one that is being built, if any.
+    /// Applies a batch to the active generation, and to the one that is being built, if any, and by the same software.
     ///
     /// The answer names at most one record: the first that has to be delivered again, with all that follow it.
     /// Patients whose events were applied are not undone by that; applying them again changes nothing. An event
@@ -85,7 +87,8 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         match current(&self.store).await {
             Ok(control) => {
                 // The one that is being built first: when it takes over, it shows no less than the active one did.
-                let building = control.building.map(|building| (building, CatchUp::LeaveGaps));
+                let building = control.building_for(self.software);
+                let building = building.map(|building| (building, CatchUp::LeaveGaps));
                 let active = (control.active, CatchUp::FromEventTable);
                 for (generation, catch_up) in building.into_iter().chain([active]) {
                     let advanced = self.advance(batch, &batch.hints, generation, catch_up).await;
@@ -224,6 +227,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
             let progress = Progress {
                 recorded_at,
                 applied_at,
+                software: Some(self.software.to_owned()),
             };
             // Only what /health says depends on it, and the next batch repeats it.
             if let Err(error) = self.store.put_progress(generation, &progress).await {

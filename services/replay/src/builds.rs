@@ -8,20 +8,13 @@ use event_log::{LogPosition, Segment};
 use projection::ProjectionUnavailable;
 use serde::{Deserialize, Serialize};
 
-/// Which software folds the events here: the digest of the sources that have a say in it.
-pub const SOFTWARE: &str = env!("FOLD_SOFTWARE");
-
-/// That somebody began to build a generation, and with what. It is kept before anything is built, so a build of which
-/// this is not known is one of another software.
+/// How a generation is built. It is kept before anything is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
-    /// Which software folds the events; another one does not go on with it.
-    pub software: String,
-    /// When.
+    /// When it was begun.
     pub begun_at: Timestamp,
     /// Into how many segments the event table is divided, until the build is finished: another number would begin anew.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub segments: Option<u16>,
+    pub segments: u16,
 }
 
 /// Events that a pass has read.

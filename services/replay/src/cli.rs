@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Parser, Subcommand};
 use domain::{Generation, PatientId, Timestamp};
-use projection::ProjectionStore;
+use projection::{ProjectionStore, SOFTWARE};
 use runtime::clock::system_clock;
 use runtime::telemetry::chain;
 use serde_json::{Value, json};
 
 use crate::accepted::{Accepted, KnownBreak};
 use crate::bars::Bars;
-use crate::builds::{Pass, SOFTWARE, Seen};
+use crate::builds::{Pass, Seen};
 use crate::compare::Compare;
 use crate::connection::{Connection, Target};
 use crate::lease::{self, Lease, LeaseStore};
@@ -112,6 +112,10 @@ enum Command {
         /// Show the values too. They are patient data.
         #[arg(long, requires = "dry_run")]
         values: bool,
+        /// Promote even if the projector that applied the last events was of other software than this program, as it is
+        /// before the projector is deployed, and until it has applied an event.
+        #[arg(long, conflicts_with = "dry_run")]
+        any_projector: bool,
         #[command(flatten)]
         broken: BrokenChains,
         #[command(flatten)]
@@ -138,6 +142,10 @@ enum Command {
     /// Make the generation that a dry run has built the active one. It is verified once more first, which takes as long as
     /// `verify` does; and it may show no less of any patient than is shown now. If it is refused, it stays as it is.
     Promote {
+        /// Even if the projector that applied the last events was of other software than this program, as it is before the
+        /// projector is deployed, and until it has applied an event.
+        #[arg(long)]
+        any_projector: bool,
         #[command(flatten)]
         broken: BrokenChains,
         #[command(flatten)]
@@ -289,6 +297,9 @@ fn about_promotion(error: &PromotionError) -> Option<Value> {
             findings,
             given_up,
         } => Some(about_findings(*generation, *wrong, findings, *given_up)),
+        PromotionError::OtherProjector { generation } => {
+            Some(json!({ "generation": generation, "givenUp": false }))
+        }
         PromotionError::Log(_)
         | PromotionError::ReadModel(_)
         | PromotionError::Store(_)
@@ -330,6 +341,7 @@ impl From<PromoteCommandError> for Failure {
             PromoteCommandError::NothingBuilt
             | PromoteCommandError::BroughtBack { .. }
             | PromoteCommandError::NotVerified { .. }
+            | PromoteCommandError::OtherSoftware { .. }
             | PromoteCommandError::Store(_)
             | PromoteCommandError::Gate(_) => None,
         };
@@ -394,12 +406,17 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
         Command::Rebuild {
             dry_run,
             values,
+            any_projector,
             broken,
             less,
             pace,
         } => {
-            let dry_run = dry_run.then_some(values);
-            rebuild(connection, dry_run, &broken.and(less), pace).await
+            let what = Rebuilding {
+                dry_run: dry_run.then_some(values),
+                any_projector,
+                accepted: broken.and(less),
+            };
+            rebuild(connection, what, pace).await
         }
         Command::Verify {
             patient,
@@ -416,12 +433,19 @@ async fn act(connection: &Connection, command: Command, json: bool) -> Result<An
             };
             verify(connection, what, pace).await
         }
-        Command::Promote { broken, less, pace } => {
+        Command::Promote {
+            any_projector,
+            broken,
+            less,
+            pace,
+        } => {
             let promote = Promote {
                 tables: connection,
                 segments: pace.segments,
                 concurrency: pace.concurrency.into(),
                 accepted: &broken.and(less),
+                software: SOFTWARE,
+                any_projector,
                 clock: system_clock,
             };
             let bars = bars_of_events(connection).await?;
@@ -475,27 +499,30 @@ async fn bars_of_events(connection: &Connection) -> Result<Bars, Failure> {
     Ok(Bars::of_events(events)?)
 }
 
-/// `dry_run` is whether to show values, if it is one.
-async fn rebuild(
-    connection: &Connection,
+/// What is to be rebuilt, and how.
+struct Rebuilding {
+    /// Whether to show values, if it is a dry run.
     dry_run: Option<bool>,
-    accepted: &Accepted,
-    pace: Pace,
-) -> Result<Answer, Failure> {
+    any_projector: bool,
+    accepted: Accepted,
+}
+
+async fn rebuild(connection: &Connection, what: Rebuilding, pace: Pace) -> Result<Answer, Failure> {
     let started = Instant::now();
     let rebuild = Rebuild {
         tables: connection,
         segments: pace.segments,
         concurrency: pace.concurrency.into(),
-        accepted,
+        accepted: &what.accepted,
         software: SOFTWARE,
-        promote: dry_run.is_none(),
+        promote: what.dry_run.is_none(),
+        any_projector: what.any_projector,
         clock: system_clock,
     };
     let bars = bars_of_events(connection).await?;
     let work = async {
         let rebuilt = rebuild.run(&|pass, seen| bars.count(pass, seen)).await?;
-        let Some(values) = dry_run else {
+        let Some(values) = what.dry_run else {
             return Ok((rebuilt, None));
         };
         bars.count(Pass::Compare, Seen::NOTHING);

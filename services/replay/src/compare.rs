@@ -181,7 +181,7 @@ impl<T: Tables> Compare<'_, T> {
         loop {
             let after = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
             let later = self.tables.log().read(patient, after, EVENTS).await?;
-            let more = later.len() == usize::from(EVENTS);
+            let more = !later.is_empty();
             entries.extend(later.into_iter().map(StoredEntry::decode));
             if !more || entries.last().is_some_and(|entry| entry.version >= last) {
                 return Ok(entries);

@@ -33,7 +33,7 @@ mod verify;
 
 pub use accepted::{Accepted, KnownBreak, NotAnEvent};
 pub use audit::{AuditStore, ItemPage, StoredItem};
-pub use builds::{Begun, BuildStore, Checkpoint, Pass, SOFTWARE, Seen, Verification};
+pub use builds::{Begun, BuildStore, Checkpoint, Pass, Seen, Verification};
 pub use cli::{Cli, run};
 pub use compare::{Change, Compare, CompareError};
 pub use difference::{Account, Difference};

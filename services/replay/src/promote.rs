@@ -26,6 +26,10 @@ pub struct Promote<'a, T> {
     pub concurrency: usize,
     /// What is known, and no reason to refuse.
     pub accepted: &'a Accepted,
+    /// Which software folds the events here, [`projection::SOFTWARE`]. What another one has built is not promoted.
+    pub software: &'a str,
+    /// Whether it is promoted even if the projector is of other software.
+    pub any_projector: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -59,6 +63,15 @@ pub enum PromoteCommandError {
     /// The build is not finished, or it failed. Let the rebuild finish.
     #[error("generation {generation} is not verified: run the rebuild again, it goes on where it was")]
     NotVerified {
+        /// The generation.
+        generation: Generation,
+    },
+    /// Whatever is still missing would be applied by other rules, perhaps, than all the rest. Rebuild, or promote with the
+    /// program that has built it.
+    #[error(
+        "generation {generation} was built by other software, whose rules may be others: promote it with that, or rebuild"
+    )]
+    OtherSoftware {
         /// The generation.
         generation: Generation,
     },
@@ -103,12 +116,25 @@ impl<T: Tables> Promote<'_, T> {
         if control.brings_back {
             return Err(PromoteCommandError::BroughtBack { generation });
         }
+        if control.building_for(self.software).is_none() {
+            return Err(PromoteCommandError::OtherSoftware { generation });
+        }
         let previous = control.active;
         let since = control.building_since.unwrap_or(domain::Timestamp::EARLIEST);
         let building = Building { generation, since };
         if self.tables.builds().verification(generation).await?.is_none() {
             return Err(PromoteCommandError::NotVerified { generation });
         }
+        let promotion = Promotion {
+            tables: self.tables,
+            building,
+            accepted: self.accepted,
+            gives_up: false,
+            projector: (!self.any_projector).then_some(self.software),
+            concurrency: self.concurrency,
+            clock: self.clock,
+        };
+        promotion.check_projector().await?;
         let gate = Gate {
             tables: self.tables,
             generation,
@@ -131,14 +157,6 @@ impl<T: Tables> Promote<'_, T> {
                 findings: verified.findings,
             });
         }
-        let promotion = Promotion {
-            tables: self.tables,
-            building,
-            accepted: self.accepted,
-            gives_up: false,
-            concurrency: self.concurrency,
-            clock: self.clock,
-        };
         let mut quarantined = verified.quarantined;
         quarantined.extend(promotion.run(on_events).await?);
         Ok(Promoted {

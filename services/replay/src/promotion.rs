@@ -38,6 +38,8 @@ pub(crate) struct Promotion<'a, T> {
     pub(crate) accepted: &'a Accepted,
     /// Whether a generation that is refused is given up.
     pub(crate) gives_up: bool,
+    /// Of which software the projector has to be, which goes on in the generation from then on; `None` if any will do.
+    pub(crate) projector: Option<&'a str>,
     /// How many calls are under way at once, at most.
     pub(crate) concurrency: usize,
     pub(crate) clock: Clock,
@@ -74,6 +76,17 @@ pub enum PromotionError {
         lost: Lost,
         /// Whether the generation was given up: then the next rebuild builds another one.
         given_up: bool,
+    },
+    /// The projector would go on in the generation by other rules than those that it was built by. Deploy it first. What
+    /// was built stays as it is.
+    #[error(
+        "not promoted: generation {generation} was built by other software than that of the projector which applied the last \
+         events, and which may go on in it by other rules; deploy the projector, and promote once it has applied an event, or \
+         with --any-projector"
+    )]
+    OtherProjector {
+        /// The generation.
+        generation: Generation,
     },
     /// The generation contradicts itself, or its indexes. Rebuild instead; or accept it.
     #[error(
@@ -270,11 +283,27 @@ impl<T: Tables> Promotion<'_, T> {
         Ok((patient, account))
     }
 
+    /// Whether the projector is of the right software, as far as it has said anything. One that has not applied an event
+    /// since it was deployed has not said so, and one that says nothing of its software is an older one.
+    pub(crate) async fn check_projector(&self) -> Result<(), PromotionError> {
+        let Some(software) = self.projector else {
+            return Ok(());
+        };
+        let active = current(self.tables.projection()).await?.active;
+        let progress = self.tables.read_model().progress(active).await?;
+        if progress.is_some_and(|progress| progress.software.as_deref() != Some(software)) {
+            let generation = self.building.generation;
+            return Err(PromotionError::OtherProjector { generation });
+        }
+        Ok(())
+    }
+
     /// Promotes; those who are quarantined in the generation, of those who were looked at.
     pub(crate) async fn run(
         &self,
         on_pass: &(impl Fn(Pass, Seen) + Sync),
     ) -> Result<BTreeMap<PatientId, StreamVersion>, PromotionError> {
+        self.check_projector().await?;
         let generation = self.building.generation;
         let since = self.building.since.plus_millis(-SWEEP_OVERLAP_MILLIS);
         on_pass(Pass::Reconcile, Seen::NOTHING);

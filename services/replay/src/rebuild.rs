@@ -12,7 +12,7 @@ use domain::{Generation, PatientId, StoredEntry, StreamVersion};
 use event_log::{EventLog, LogUnavailable, Segment};
 use projection::{
     Advance, BeginError, Building, CatchUp, Hints, ProjectionUnavailable, PromoteError, Retry, abandon,
-    begin_building, current,
+    begin_building,
 };
 use runtime::clock::Clock;
 
@@ -36,10 +36,12 @@ pub struct Rebuild<'a, T> {
     pub concurrency: usize,
     /// What is known, and no reason to refuse.
     pub accepted: &'a Accepted,
-    /// Which software folds the events, [`SOFTWARE`](crate::SOFTWARE): what another one began is not gone on with.
+    /// Which software folds the events here, [`projection::SOFTWARE`]: what another one began is not gone on with.
     pub software: &'a str,
     /// Whether the generation is promoted, once it is verified.
     pub promote: bool,
+    /// Whether that is so even if the projector is of other software.
+    pub any_projector: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -140,6 +142,7 @@ impl<T: Tables> Rebuild<'_, T> {
                 building,
                 accepted: self.accepted,
                 gives_up: true,
+                projector: (!self.any_projector).then_some(self.software),
                 concurrency: self.concurrency,
                 clock: self.clock,
             };
@@ -156,32 +159,25 @@ impl<T: Tables> Rebuild<'_, T> {
     }
 
     /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the next one
-    /// has to show what is made of the events now. Nor is what other software began, whose rules may be others.
+    /// has to show what is made of the events now.
     async fn begin(&self) -> Result<(Building, u16), RebuildError> {
         let projection = self.tables.projection();
         let builds = self.tables.builds();
-        let before = current(projection).await?.building;
-        let mut building = begin_building(projection, (self.clock)()).await?;
+        let mut building = begin_building(projection, self.software, (self.clock)()).await?;
         let verification = builds.verification(building.generation).await?;
-        let begun = builds.begun(building.generation).await?;
-        let mut segments = begun.as_ref().and_then(|begun| begun.segments);
-        let ours = match begun {
-            Some(begun) => begun.software == self.software,
-            None => before != Some(building.generation),
-        };
-        if !ours || verification.is_some_and(|verification| verification.dry_run) {
+        if verification.is_some_and(|verification| verification.dry_run) {
             abandon(projection, building.generation).await?;
-            building = begin_building(projection, (self.clock)()).await?;
-            segments = None;
+            building = begin_building(projection, self.software, (self.clock)()).await?;
         }
-        let segments = segments.unwrap_or(self.segments);
+        if let Some(begun) = builds.begun(building.generation).await? {
+            return Ok((building, begun.segments));
+        }
         let begun = Begun {
-            software: self.software.to_owned(),
             begun_at: building.since,
-            segments: Some(segments),
+            segments: self.segments,
         };
         builds.put_begun(building.generation, &begun).await?;
-        Ok((building, segments))
+        Ok((building, begun.segments))
     }
 
     /// Applies all events of a segment.

@@ -67,6 +67,7 @@ impl<T: Tables> RollBack<'_, T> {
             building: Building { generation, since },
             accepted: self.accepted,
             gives_up: true,
+            projector: None,
             concurrency: self.concurrency,
             clock: self.clock,
         };

@@ -317,11 +317,10 @@ impl<T: Tables> Verify<'_, T> {
         loop {
             let after = entries.last().map_or(StreamVersion::EMPTY, |entry| entry.version);
             let later = self.tables.log().read(patient, after, EVENTS).await?;
-            let more = later.len() == usize::from(EVENTS);
-            entries.extend(later);
-            if !more {
+            if later.is_empty() {
                 break;
             }
+            entries.extend(later);
         }
         let stream = WholeStream {
             patient: patient.clone(),

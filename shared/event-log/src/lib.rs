@@ -60,7 +60,8 @@ pub struct RecordedKey {
 /// Reading events. Two implementations: [`EventTable`], and the simulator's.
 pub trait EventLog: Send + Sync {
     /// Up to `limit` entries of a stream after version `after`, in order, as they are stored; consistent: every event
-    /// appended before the call is seen. Fewer than `limit` means that the stream ends there.
+    /// appended before the call is seen. Fewer than `limit` may be a page that ended early; none means that the stream ends
+    /// there.
     fn read(
         &self,
         patient: &PatientId,

@@ -84,9 +84,11 @@ pub async fn current(store: &impl ProjectionStore) -> Result<Control, Projection
         active_since: None,
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: None,
         latest: Generation::FIRST,
+        changes: 0,
         cursor_key: CursorKey::new(secret),
     };
     match store.put_control(None, &control).await {
@@ -109,25 +111,33 @@ pub struct Building {
     pub since: Timestamp,
 }
 
-/// Begins to build the next generation, or goes on with the one that is being built. From now on the projector
-/// applies new events to it as well.
+/// Begins to build the next generation, or goes on with the one that this software is building. From now on a projector
+/// of the same software applies new events to it as well. What other software is building, whose rules may be others, is
+/// given up.
 ///
 /// # Errors
 /// [`BeginError`]: look at the status before anything else.
-pub async fn begin_building(store: &impl ProjectionStore, now: Timestamp) -> Result<Building, BeginError> {
+pub async fn begin_building(
+    store: &impl ProjectionStore,
+    software: &str,
+    now: Timestamp,
+) -> Result<Building, BeginError> {
     let control = current(store).await?;
     match control.building {
         Some(building) if control.brings_back => Err(BeginError::RollingBack { building }),
-        Some(building) => Ok(going_on(&control, building, now)),
-        None => {
+        Some(building) if control.building_software.as_deref() == Some(software) => {
+            Ok(going_on(&control, building, now))
+        }
+        Some(_) | None => {
             let next = control.latest.next();
             let changed = Control {
                 building: Some(next),
                 building_since: Some(now),
+                building_software: Some(software.to_owned()),
                 latest: next,
                 ..control.clone()
             };
-            begin(store, &control, &changed, next, now).await
+            begin(store, &control, changed, next, now).await
         }
     }
 }
@@ -165,7 +175,7 @@ pub async fn begin_rolling_back(
                 previous: None,
                 ..control.clone()
             };
-            begin(store, &control, &changed, previous, now).await
+            begin(store, &control, changed, previous, now).await
         }
     }
 }
@@ -181,7 +191,7 @@ fn going_on(control: &Control, generation: Generation, now: Timestamp) -> Buildi
 async fn begin(
     store: &impl ProjectionStore,
     control: &Control,
-    changed: &Control,
+    changed: Control,
     generation: Generation,
     since: Timestamp,
 ) -> Result<Building, BeginError> {
@@ -201,6 +211,7 @@ pub async fn abandon(store: &impl ProjectionStore, generation: Generation) -> Re
     end_building(store, generation, |control| Control {
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: control.previous.or(control.brings_back.then_some(generation)),
         ..control.clone()
@@ -223,6 +234,7 @@ pub async fn promote(
         active_since: Some(now),
         building: None,
         building_since: None,
+        building_software: None,
         brings_back: false,
         previous: Some(control.active),
         ..control.clone()
@@ -239,7 +251,7 @@ async fn end_building(
     if control.building != Some(generation) {
         return Err(PromoteError::NotBuilding { generation });
     }
-    put(store, &control, &change(&control)).await
+    put(store, &control, change(&control)).await
 }
 
 /// Gives up the generation that was active before: nobody can roll back to it any more, and it can be pruned.
@@ -255,27 +267,31 @@ pub async fn forget_previous(store: &impl ProjectionStore, control: &Control) ->
         previous: None,
         ..control.clone()
     };
-    put(store, control, &changed).await
+    put(store, control, changed).await
 }
 
-/// Puts the control item. A put whose reply was lost, and which was perhaps repeated and then refused, has taken effect all
+/// Puts the control item, as one change more. A put whose reply was lost, and which was perhaps repeated and then refused, has taken effect all
 /// the same: so after a failure the item itself says what became of it.
 async fn put_surely(
     store: &impl ProjectionStore,
     control: &Control,
-    changed: &Control,
+    changed: Control,
 ) -> Result<(), PutControlError> {
-    let failure = match store.put_control(Some(control), changed).await {
+    let changed = Control {
+        changes: control.changes + 1,
+        ..changed
+    };
+    let failure = match store.put_control(Some(control), &changed).await {
         Ok(()) => return Ok(()),
         Err(failure) => failure,
     };
     match store.control().await {
-        Ok(Some(now)) if now == *changed => Ok(()),
+        Ok(Some(now)) if now == changed => Ok(()),
         Ok(_) | Err(_) => Err(failure),
     }
 }
 
-async fn put(store: &impl ProjectionStore, control: &Control, changed: &Control) -> Result<(), PromoteError> {
+async fn put(store: &impl ProjectionStore, control: &Control, changed: Control) -> Result<(), PromoteError> {
     match put_surely(store, control, changed).await {
         Ok(()) => Ok(()),
         Err(PutControlError::Conflict) => Err(PromoteError::Conflict),

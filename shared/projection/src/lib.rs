@@ -13,6 +13,9 @@ mod quarantine_queue;
 mod reconcile;
 mod store;
 
+/// Which software folds the events here: the digest of the sources that have a say in it.
+pub const SOFTWARE: &str = env!("FOLD_SOFTWARE");
+
 pub use advance::{Advance, AdvanceError, CatchUp, Outcome, Retry};
 pub use batch_write::batch_write;
 pub use generations::{

@@ -76,31 +76,40 @@ impl ProjectionTable {
             .set_item(Some(item)))
     }
 
-    /// Puts a summary in the place of one that can't be decoded, if that has not changed.
-    ///
-    /// The condition: each attribute of `malformed` has the same value, and each other one of `summary` is missing.
-    /// Whatever meets it can't be decoded either: an attribute is still wrong, or one that a summary must have is
-    /// still missing. So nothing that readers see is ever replaced here.
-    async fn replace_malformed(
+    /// Puts an item in the place of one that has not changed since it was read: each attribute of `read` has the same
+    /// value, and each other one of `item` is missing.
+    fn put_instead_of(
         &self,
-        malformed: &HashMap<String, AttributeValue>,
-        summary: &SummaryItem,
-    ) -> Result<(), PutStateError> {
-        let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(summary).map_err(unavailable)?;
-        let names: BTreeSet<&String> = malformed.keys().chain(item.keys()).collect();
+        read: &HashMap<String, AttributeValue>,
+        item: HashMap<String, AttributeValue>,
+    ) -> PutItemFluentBuilder {
+        let names: BTreeSet<&String> = read.keys().chain(item.keys()).collect();
         let mut put = self.client.put_item().table_name(&self.table);
         let mut conditions = Vec::with_capacity(names.len());
         for (number, name) in names.into_iter().enumerate() {
             put = put.expression_attribute_names(format!("#a{number}"), name);
-            if let Some(value) = malformed.get(name) {
+            if let Some(value) = read.get(name) {
                 put = put.expression_attribute_values(format!(":a{number}"), value.clone());
                 conditions.push(format!("#a{number} = :a{number}"));
             } else {
                 conditions.push(format!("attribute_not_exists(#a{number})"));
             }
         }
-        let put = put.condition_expression(conditions.join(" AND "));
-        match put.set_item(Some(item)).send().await {
+        put.condition_expression(conditions.join(" AND "))
+            .set_item(Some(item))
+    }
+
+    /// Puts a summary in the place of one that can't be decoded, if that has not changed.
+    ///
+    /// Whatever meets the condition can't be decoded either: an attribute is still wrong, or one that a summary must
+    /// have is still missing. So nothing that readers see is ever replaced here.
+    async fn replace_malformed(
+        &self,
+        malformed: &HashMap<String, AttributeValue>,
+        summary: &SummaryItem,
+    ) -> Result<(), PutStateError> {
+        let item = serde_dynamo::to_item(summary).map_err(unavailable)?;
+        match self.put_instead_of(malformed, item).send().await {
             Ok(_) => {
                 let patient_id = summary.patient_id.as_str();
                 tracing::warn!(pk = summary.pk, patient_id, "a malformed summary was replaced");
@@ -190,37 +199,20 @@ impl ProjectionStore for ProjectionTable {
         expected: Option<&Control>,
         control: &Control,
     ) -> Result<(), PutControlError> {
-        let put = self.put(Keyed {
+        let keyed = |content| Keyed {
             pk: CONTROL.to_owned(),
             sk: CONTROL,
-            content: control,
-        })?;
+            content,
+        };
         let put = match expected {
-            None => put
+            None => self
+                .put(keyed(control))?
                 .condition_expression("attribute_not_exists(#pk)")
                 .expression_attribute_names("#pk", PK),
             Some(expected) => {
-                // Every change that somebody else could make changes one of these.
-                let compared = [
-                    ("active", Some(expected.active)),
-                    ("latest", Some(expected.latest)),
-                    ("building", expected.building),
-                    ("previous", expected.previous),
-                ];
-                let mut put = put;
-                let mut conditions = Vec::new();
-                for (attribute, generation) in compared {
-                    put = put.expression_attribute_names(format!("#{attribute}"), attribute);
-                    conditions.push(match generation {
-                        None => format!("attribute_not_exists(#{attribute})"),
-                        Some(generation) => {
-                            let number = AttributeValue::N(generation.get().to_string());
-                            put = put.expression_attribute_values(format!(":{attribute}"), number);
-                            format!("#{attribute} = :{attribute}")
-                        }
-                    });
-                }
-                put.condition_expression(conditions.join(" AND "))
+                let read = serde_dynamo::to_item(keyed(expected)).map_err(unavailable)?;
+                let item = serde_dynamo::to_item(keyed(control)).map_err(unavailable)?;
+                self.put_instead_of(&read, item)
             }
         };
         match put.send().await {

@@ -158,6 +158,7 @@ mod tests {
         Some(Progress {
             recorded_at: at(recorded),
             applied_at: at(applied),
+            software: None,
         })
     }
 

@@ -58,6 +58,9 @@ pub struct Control {
     /// Since when the projector applies new events to it; present with `building`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building_since: Option<Timestamp>,
+    /// Which software folds the events into it; absent while one is brought back. Nobody else writes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building_software: Option<String>,
     /// Whether it was active before, and is being brought back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub brings_back: bool,
@@ -66,8 +69,30 @@ pub struct Control {
     pub previous: Option<Generation>,
     /// The highest generation ever begun; the next one is above it.
     pub latest: Generation,
+    /// How often the item was changed. Each change counts it up, so that the item is never again what it was: a change
+    /// that takes effect late is refused, even if all else is as it was when it was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changes: u64,
     /// The key that cursors are authenticated with.
     pub cursor_key: CursorKey,
+}
+
+impl Control {
+    /// The generation that is being built or brought back, unless it is none of the business of this software: what
+    /// another one builds may follow other rules.
+    #[must_use]
+    pub fn building_for(&self, software: &str) -> Option<Generation> {
+        let of_others = self
+            .building_software
+            .as_ref()
+            .is_some_and(|other| other != software);
+        self.building.filter(|_| !of_others)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(changes: &u64) -> bool {
+    *changes == 0
 }
 
 /// A secret of 32 bytes, in 64 hexadecimal digits. It has no readable `Debug`.
@@ -102,6 +127,9 @@ pub struct Progress {
     pub recorded_at: Timestamp,
     /// When the batch had been applied. The difference is the lag.
     pub applied_at: Timestamp,
+    /// Which software folds the events in the projector; absent in what older ones wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
 }
 
 /// How far the reconciler has compared a generation with the events.

@@ -25,8 +25,8 @@ struct Options {
     /// Repeats the schedule of this seed, and shows its history.
     #[arg(long, conflicts_with = "schedules")]
     seed: Option<u64>,
-    /// The world for that seed, where it is not the seed's own: patients=1,ticks=2,faults=drop+throttle
-    #[arg(long, requires = "seed", long_help = plan_help())]
+    /// The world, where it is not the seed's own: patients=1,ticks=2,faults=drop+throttle
+    #[arg(long, long_help = plan_help())]
     plan: Option<Plan>,
     /// With a deliberate mistake.
     #[cfg(feature = "planted-bugs")]
@@ -35,10 +35,7 @@ struct Options {
 }
 
 fn plan_help() -> String {
-    format!(
-        "The world for that seed, where it is not the seed's own. {}",
-        Plan::explained()
-    )
+    format!("The world, where it is not the seed's own. {}", Plan::explained())
 }
 
 impl Options {
@@ -120,7 +117,7 @@ fn run_many(options: &Options) -> ExitCode {
     let worker = &|first: u64| {
         let mut seed = options.first_seed.saturating_add(first);
         while seed < last && !stop.load(Ordering::Relaxed) {
-            let plan = Plan::of_seed(seed);
+            let plan = options.plan.unwrap_or_else(|| Plan::of_seed(seed));
             let outcome = options.run(seed, plan, false);
             done.fetch_add(1, Ordering::Relaxed);
             steps.fetch_add(outcome.steps.into(), Ordering::Relaxed);

@@ -20,6 +20,9 @@ pub enum Fault {
     Throttle,
     /// A call is answered by an error and takes effect later, perhaps after it was repeated.
     LateEffect,
+    /// What is put in the place of the control item is answered by an error and takes effect later, perhaps when other
+    /// generations have come and gone.
+    LateControl,
     /// A call waits for long, while all the others go on.
     SlowCall,
     /// A stream record is delivered again, or a batch that was acknowledged is.
@@ -44,13 +47,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with their names.
-    const ALL: [(&'static str, Fault); 16] = [
+    const ALL: [(&'static str, Fault); 17] = [
         ("crash-before", Fault::CrashBefore),
         ("crash-after", Fault::CrashAfter),
         ("lost-reply", Fault::LostReply),
         ("refusal", Fault::Refusal),
         ("throttle", Fault::Throttle),
         ("late-effect", Fault::LateEffect),
+        ("late-control", Fault::LateControl),
         ("slow-call", Fault::SlowCall),
         ("duplicate", Fault::Duplicate),
         ("reorder", Fault::Reorder),
@@ -63,8 +67,8 @@ impl Fault {
         ("clock-skew", Fault::ClockSkew),
     ];
 
-    const fn bit(self) -> u16 {
-        1 << (self as u16)
+    const fn bit(self) -> u32 {
+        1 << (self as u32)
     }
 }
 
@@ -73,7 +77,7 @@ impl Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     numbers: Numbers,
-    faults: u16,
+    faults: u32,
 }
 
 /// A number in a plan.
@@ -107,6 +111,8 @@ pub(crate) enum Number {
     Prunes,
     /// Reconciliations and redrives while everything else goes on.
     Reconciles,
+    /// Whether replays are of newer software than the projector at first, which folds otherwise.
+    NewerReplays,
     /// Times of half an hour in which nothing is appended.
     Calms,
     /// How long, in steps, a copy may be behind.
@@ -115,10 +121,10 @@ pub(crate) enum Number {
     FaultBudget,
 }
 
-type Numbers = [u8; 17];
+type Numbers = [u8; 18];
 
 /// The numbers, with names, least and most.
-const NUMBERS: [(&str, u8, u8); 17] = [
+const NUMBERS: [(&str, u8, u8); 18] = [
     ("patients", 1, 3),
     ("ticks", 1, 4),
     ("repeats", 0, 2),
@@ -130,9 +136,10 @@ const NUMBERS: [(&str, u8, u8); 17] = [
     ("concurrency", 1, 3),
     ("readers", 0, 3),
     ("rebuilds", 0, 2),
-    ("roll-backs", 0, 1),
+    ("roll-backs", 0, 3),
     ("prunes", 0, 1),
     ("reconciles", 0, 2),
+    ("newer-replays", 0, 1),
     ("calms", 0, 1),
     ("lag", 0, 60),
     ("fault-budget", 0, 12),
@@ -162,6 +169,7 @@ impl Plan {
             set(&mut numbers, Number::Rebuilds, 0);
             set(&mut numbers, Number::RollBacks, 0);
             set(&mut numbers, Number::Prunes, 0);
+            set(&mut numbers, Number::NewerReplays, 0);
         }
         // A few kinds of faults at a time: when everything goes wrong, nothing interesting gets done.
         let share = [0, 150, 350, 700].get(rng.below(4)).copied().unwrap_or_default();

@@ -50,6 +50,10 @@ pub enum Bug {
     /// A generation is promoted as soon as its events were applied once, whoever failed: it is neither verified nor
     /// compared with the active one.
     PromotedUnverified,
+    /// What is put in the place of the control item depends on which generations there are, and on nothing else of it.
+    ControlComparedInPart,
+    /// A projector applies events to a generation that other software is building.
+    BuildOfOthersApplied,
     /// Projection reads copies of the event table that may be old.
     OldEventsRead,
     /// The projector takes an event that does not follow what was applied.

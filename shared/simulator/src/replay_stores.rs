@@ -15,6 +15,7 @@ use crate::people::{people, place_of};
 use crate::planted::Bug;
 use crate::stores::Stores;
 use crate::tables::{Mailbox, Write};
+use crate::workers::NEWER;
 use crate::world::{Failed, World};
 
 /// Most keys of a page.
@@ -274,7 +275,7 @@ impl<'w> Taken<'w> {
 
 impl Taken<'_> {
     async fn write(&self, write: Write) -> Result<(), LettersUnavailable> {
-        let written = Stores::new(self.world).write(write).await;
+        let written = Stores::new(self.world, NEWER).write(write).await;
         written
             .map(drop)
             .map_err(|failed| LettersUnavailable(failed.into()))
@@ -288,7 +289,7 @@ fn place(letter: &Letter) -> usize {
 impl Letters for Taken<'_> {
     async fn receive(&self) -> Result<Vec<Letter>, LettersUnavailable> {
         let mailbox = self.mailbox;
-        Stores::new(self.world)
+        Stores::new(self.world, NEWER)
             .take(
                 "receive messages",
                 |world| {

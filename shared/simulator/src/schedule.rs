@@ -22,13 +22,15 @@ use crate::stream::{self, Mapping, Record};
 use crate::tables::{Content, Mailbox, View, Write};
 use crate::time;
 use crate::violation::Violation;
-use crate::workers::{self, End, Services};
-use crate::world::{TaskId, World, lock};
+use crate::workers::{self, End, NEWER, OLDER, Services};
+use crate::world::{Late, TaskId, World, lock};
 
 /// A schedule that takes longer than this does not come to an end. Those that do take far fewer.
 const MOST_STEPS: u32 = 30_000;
 /// How often a failed task is begun again by whoever began it.
 const RETRIES: u8 = 2;
+/// How often an operator begins a replay again.
+const RETRIES_OF_REPLAYS: u8 = 6;
 /// How often a batch fails before a mapping may give it up.
 const PATIENCE_OF_MAPPINGS: u8 = 3;
 
@@ -71,6 +73,8 @@ enum Errand {
         retries: u8,
     },
     RollBack {
+        /// Whether it is one to the later generation.
+        forward: bool,
         retries: u8,
     },
     Prune {
@@ -84,6 +88,8 @@ enum Errand {
         patient: Option<usize>,
     },
     Calm,
+    /// The projector's newer software is deployed.
+    Deploy,
 }
 
 struct Task<'w> {
@@ -131,7 +137,15 @@ enum Next {
 pub(crate) fn run(seed: u64, plan: Plan, recorded: bool, planted: Option<Bug>) -> Outcome {
     time::begin();
     let world = Mutex::new(World::new(seed, plan, recorded, planted));
-    let stores = Stores::new(&world);
+    let stores = Stores::new(&world, NEWER);
+    let projector = |stores, software| Projector {
+        log: stores,
+        store: stores,
+        queue: stores,
+        concurrency: plan.number(Number::Concurrency).into(),
+        software,
+        clock: time::clock,
+    };
     let patients = usize::from(plan.number(Number::Patients));
     let per_tick = std::num::NonZeroU16::new(plan.number(Number::PerTick).into());
     let (Some(roster), Some(per_tick)) = (roster(patients), per_tick) else {
@@ -139,13 +153,8 @@ pub(crate) fn run(seed: u64, plan: Plan, recorded: bool, planted: Option<Bug>) -
     };
     let services = Services {
         checkin: Checkin::new(stores, roster, per_tick, time::clock),
-        projector: Projector {
-            log: stores,
-            store: stores,
-            queue: stores,
-            concurrency: plan.number(Number::Concurrency).into(),
-            clock: time::clock,
-        },
+        projector: projector(stores, NEWER),
+        older_projector: projector(Stores::new(&world, OLDER), OLDER),
         reconciler: Reconciler {
             log: stores,
             store: stores,
@@ -200,7 +209,8 @@ impl<'w> Schedule<'w> {
                 });
             }
             for _ in 0..plan.number(Number::RollBacks) {
-                agenda.push(Errand::RollBack { retries: 0 });
+                let forward = world.rng.chance(400);
+                agenda.push(Errand::RollBack { forward, retries: 0 });
             }
             for _ in 0..plan.number(Number::Prunes) {
                 let previous = world.rng.chance(500);
@@ -219,6 +229,7 @@ impl<'w> Schedule<'w> {
                 });
             }
             agenda.extend((0..plan.number(Number::Calms)).map(|_| Errand::Calm));
+            agenda.extend((0..plan.number(Number::NewerReplays)).map(|_| Errand::Deploy));
             agenda.extend(latest.then_some(Errand::StartMappings));
         }
         let shards = usize::from(plan.number(Number::Shards));
@@ -295,7 +306,10 @@ impl<'w> Schedule<'w> {
                     Errand::Tick { .. } | Errand::Register { .. } | Errand::Read(_)
                 )
         });
-        let unwritten = world.late.iter().any(|write| matches!(write, Write::Event(_)));
+        let unwritten = world
+            .late
+            .iter()
+            .any(|late| matches!(late.write, Write::Event(_)));
         let step = world.step;
         let mut rows = world.tables.streams.iter().flat_map(|stream| &stream.rows);
         if under_way || unwritten || rows.any(|row| row.indexed_at > step) {
@@ -347,7 +361,7 @@ impl<'w> Schedule<'w> {
         let calls = world.calls.iter().filter(|call| ready(call.not_before)).count();
         let begin = usize::from(!self.agenda.is_empty());
         let stream = usize::from(!world.tables.unstreamed.is_empty());
-        let late = usize::from(!world.late.is_empty());
+        let late = usize::from(world.late.iter().any(|late| late.is_due(world)));
         let idle = |mapping: &Mapping| {
             mapping.started
                 && !mapping.busy
@@ -359,12 +373,11 @@ impl<'w> Schedule<'w> {
         let polls = self.mappings.iter().filter(|mapping| idle(mapping)).count();
         let total = calls + begin + stream + late + polls;
         if total == 0 {
-            // Only calls that take long are left, if any.
-            let (index, call) = world
-                .calls
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, call)| call.not_before)?;
+            // Only what takes long is left, if anything.
+            let calls = world.calls.iter().enumerate();
+            let Some((index, call)) = calls.min_by_key(|(_, call)| call.not_before) else {
+                return (!world.late.is_empty()).then_some(Next::Late);
+            };
             world.step = call.not_before;
             return Some(Next::Call(index));
         }
@@ -438,12 +451,26 @@ impl<'w> Schedule<'w> {
     fn begin_any(&mut self, mut world: MutexGuard<'w, World>) {
         let index = world.rng.below(self.agenda.len());
         let errand = self.agenda.swap_remove(index);
-        let can_wait = matches!(errand, Errand::Calm | Errand::StartMappings);
-        if can_wait && world.faults_on && world.rng.chance(800) {
+        let waits = if matches!(errand, Errand::Calm | Errand::StartMappings) {
+            800
+        } else if errand == Errand::Deploy {
+            960
+        } else if matches!(errand, Errand::RollBack { forward, .. } if !can_roll_back(&world, forward)) {
+            // Most do so when there is something to go back to.
+            980
+        } else {
+            0
+        };
+        if world.faults_on && world.rng.chance(waits) {
             return self.agenda.push(errand);
         }
         if errand == Errand::Calm {
             return self.let_calm(world);
+        }
+        if errand == Errand::Deploy {
+            world.older_projector = false;
+            world.note(|_| "a newer projector is deployed".to_owned());
+            return;
         }
         if errand == Errand::StartMappings {
             for mapping in &mut self.mappings {
@@ -474,23 +501,29 @@ impl<'w> Schedule<'w> {
             } else {
                 250
             };
-            world.wait = world.rng.within(10, latest);
+            world.wait = world.rng.within(10, latest).into();
+        }
+        let rebuilds = world.plan.number(Number::Rebuilds) > 0;
+        if rebuilds && matches!(errand, Errand::Tick { .. }) && world.faults_on && world.rng.chance(500) {
+            // Some of it is recorded while, and after, one is at work.
+            world.wait = u32::from(world.rng.within(10, 250)) * u32::from(world.rng.within(1, 4));
         }
         let skewed = world.plan.has(Fault::ClockSkew);
         let skew = if skewed { world.rng.below(8_000) } else { 0 };
         let future: Pin<Box<dyn Future<Output = End> + 'w>> = match errand {
             Errand::Tick { number, .. } => Box::pin(workers::tick(services, number)),
             Errand::Register { .. } => Box::pin(workers::register(services)),
-            Errand::StartMappings | Errand::Calm => Box::pin(std::future::ready(End::Done)),
+            Errand::StartMappings | Errand::Calm | Errand::Deploy => Box::pin(std::future::ready(End::Done)),
             Errand::Project {
                 mapping, from, len, ..
             } => Box::pin(workers::project(services, self.batch(&world, mapping, from, len))),
             Errand::Read(question) => Box::pin(workers::read(services, question)),
             Errand::Rebuild { promotes, .. } => {
                 let segments = world.rng.within(1, 2).into();
-                Box::pin(workers::rebuild(services, segments, promotes))
+                let any_projector = world.rng.chance(300);
+                Box::pin(workers::rebuild(services, segments, promotes, any_projector))
             }
-            Errand::RollBack { .. } => Box::pin(workers::roll_back(services)),
+            Errand::RollBack { forward, .. } => Box::pin(workers::roll_back(services, forward)),
             Errand::Prune { previous, building } => Box::pin(workers::prune(services, previous, building)),
             Errand::Reconcile { full } => Box::pin(workers::reconcile(services, full)),
             Errand::Redrive { patient } => Box::pin(workers::redrive(services, patient)),
@@ -589,13 +622,16 @@ impl<'w> Schedule<'w> {
                     retries,
                 },
                 End::Failed,
-            ) if retries < RETRIES => Errand::Rebuild {
+            ) if retries < RETRIES_OF_REPLAYS => Errand::Rebuild {
                 number,
                 promotes,
                 retries: retries + 1,
             },
-            (Errand::RollBack { retries }, End::Failed) if retries < RETRIES => {
-                Errand::RollBack { retries: retries + 1 }
+            (Errand::RollBack { forward, retries }, End::Failed) if retries < RETRIES_OF_REPLAYS => {
+                Errand::RollBack {
+                    forward,
+                    retries: retries + 1,
+                }
             }
             (Errand::Reconcile { .. } | Errand::Redrive { .. }, End::Failed) => {
                 let mut world = lock(self.world);
@@ -785,11 +821,26 @@ impl<'w> Schedule<'w> {
     }
 }
 
+/// Whether there is a generation to roll back to, or forward.
+fn can_roll_back(world: &World, forward: bool) -> bool {
+    let control = world.tables.control.last().map(|(_, control)| control);
+    control.is_some_and(|control| {
+        let previous = control.previous.filter(|_| control.building.is_none());
+        previous.is_some_and(|previous| (previous > control.active) == forward)
+    })
+}
+
 /// Lets a write take effect whose caller has long been told that it failed.
 fn late_any(world: &mut World) {
-    let waiting = world.late.len();
-    let index = world.rng.below(waiting);
-    let write = world.late.swap_remove(index);
+    let waiting = world.late.iter().enumerate();
+    let due: Vec<usize> = waiting
+        .filter(|(_, late)| late.is_due(world))
+        .map(|(index, _)| index)
+        .collect();
+    // If none is, then nothing else can happen any more.
+    let choice = world.rng.below(due.len());
+    let index = due.get(choice).copied().unwrap_or_default();
+    let Late { write, .. } = world.late.swap_remove(index);
     let written = world.apply(&write);
     world.note(|_| {
         format!(
@@ -908,7 +959,8 @@ impl Errand {
                 ..
             } => format!("replay #{id} rebuild {number}"),
             Errand::Rebuild { number, .. } => format!("replay #{id} dry run {number}"),
-            Errand::RollBack { .. } => format!("replay #{id} rollback"),
+            Errand::RollBack { forward: false, .. } => format!("replay #{id} rollback"),
+            Errand::RollBack { .. } => format!("replay #{id} rollback --to"),
             Errand::Prune { .. } => format!("replay #{id} prune"),
             Errand::Reconcile { full } => format!("reconciler #{id}{}", if full { " in full" } else { "" }),
             Errand::Redrive { patient: None } => format!("replay #{id} redrive all"),
@@ -916,6 +968,7 @@ impl Errand {
                 patient: Some(patient),
             } => format!("replay #{id} redrive p-{patient}"),
             Errand::Calm => format!("calm #{id}"),
+            Errand::Deploy => format!("deployment #{id}"),
         }
     }
 }

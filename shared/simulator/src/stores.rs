@@ -22,27 +22,36 @@ use read_model::{
 };
 
 use crate::people::{Person, people, place_of};
+use crate::plan::Fault;
 use crate::planted::Bug;
 use crate::replay_stores::Taken;
 use crate::tables::{Mailbox, Write, Written};
 use crate::time::clock;
+use crate::violation::Violation;
+use crate::workers::OLDER;
 use crate::world::{Failed, Fate, World, lock};
 
 /// Most entries of a page of the event table.
 const LOG_PAGE: usize = 2;
 
+/// How many of a thousand puts of the control item are late, if any are: there are few of these, and much depends on each.
+const LATE_CONTROLS: u16 = 300;
+
 /// What a worker reaches the tables by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stores<'w> {
     world: &'w Mutex<World>,
+    /// Which software the worker is of.
+    pub(crate) software: &'static str,
     pub(crate) quarantined: Taken<'w>,
     pub(crate) given_up: Taken<'w>,
 }
 
 impl<'w> Stores<'w> {
-    pub(crate) fn new(world: &'w Mutex<World>) -> Stores<'w> {
+    pub(crate) fn new(world: &'w Mutex<World>, software: &'static str) -> Stores<'w> {
         Stores {
             world,
+            software,
             quarantined: Taken::new(world, Mailbox::Quarantined),
             given_up: Taken::new(world, Mailbox::GivenUp),
         }
@@ -154,7 +163,15 @@ impl<'w> Stores<'w> {
             } else {
                 String::new()
             };
-            match world.fate() {
+            let late =
+                matches!(write, Write::Control { .. }) && world.strikes(Fault::LateControl, LATE_CONTROLS);
+            world.faults_met += u32::from(late);
+            let fate = if late {
+                Fate::TakesEffectLater
+            } else {
+                world.fate()
+            };
+            match fate {
                 Fate::Proceeds => {
                     let written = world.apply(&write);
                     world.note(|_| match written {
@@ -182,7 +199,7 @@ impl<'w> Stores<'w> {
                     });
                 }
                 Fate::TakesEffectLater => {
-                    world.late.push(write);
+                    world.defer(write);
                     world.note(|_| format!("{name}: fails, and takes effect later"));
                     return Err(Failed);
                 }
@@ -394,7 +411,7 @@ impl EventLog for Stores<'_> {
                 let there = stream.rows.len() - usize::from(old && !stream.rows.is_empty());
                 let rows = stream.rows.iter().take(there);
                 rows.filter(|row| row.tail.version > after)
-                    .take(limit.into())
+                    .take(LOG_PAGE.min(limit.into()))
                     .map(|row| stream.stored(row))
                     .collect()
             },
@@ -513,6 +530,18 @@ fn projection_unavailable(failed: Failed) -> ProjectionUnavailable {
     ProjectionUnavailable(failed.into())
 }
 
+impl Stores<'_> {
+    /// What one software builds, no other one writes to, until queries read it.
+    fn check_software(&self, generation: Generation) {
+        let mut world = self.world();
+        let built_by = world.tables.build(generation).and_then(|build| build.built_by());
+        if built_by.is_some_and(|software| software != self.software) {
+            let how = format!("software that folds otherwise writes to {generation}, which is being built");
+            world.violate(Violation::new("I8", how));
+        }
+    }
+}
+
 impl ProjectionStore for Stores<'_> {
     async fn states(
         &self,
@@ -536,6 +565,7 @@ impl ProjectionStore for Stores<'_> {
         generation: Generation,
         rows: &[PatientRow],
     ) -> Result<(), ProjectionUnavailable> {
+        self.check_software(generation);
         // The parts of a batch take effect one by one, in any order, and anybody may look in between.
         let offset = self.world().rng.below(rows.len());
         let (first, second) = rows.split_at(offset);
@@ -546,7 +576,7 @@ impl ProjectionStore for Stores<'_> {
                 row: row.row,
             };
             if self.planted(Bug::RowsAfterState) {
-                self.world().late.push(write);
+                self.world().defer(write);
                 continue;
             }
             self.write(write).await.map_err(projection_unavailable)?;
@@ -561,6 +591,7 @@ impl ProjectionStore for Stores<'_> {
         expected: StreamVersion,
         state: &PatientState,
     ) -> Result<(), PutStateError> {
+        self.check_software(generation);
         let patient = place(patient);
         let mut state = state.clone();
         if self.planted(Bug::CountAddedTwice) {
@@ -618,8 +649,14 @@ impl ProjectionStore for Stores<'_> {
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
         self.read(
             "read control",
-            |world| world.tables.control.last().map(|(_, control)| control.clone()),
-            |control| shown_control(control.as_ref()),
+            |world| {
+                let mut control = world.tables.control.last()?.1.clone();
+                if self.software == OLDER && world.planted(Bug::BuildOfOthersApplied) {
+                    control.building_software = None;
+                }
+                Some(control)
+            },
+            |control: &Option<Control>| shown_control(control.as_ref()),
         )
         .await
         .map_err(projection_unavailable)

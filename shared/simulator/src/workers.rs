@@ -9,7 +9,7 @@ use projector::Projector;
 use reconciler::{Reconciler, Request};
 use replay::{
     Accepted, Promote, PromoteCommandError, PromotionError, Prune, PruneError, Rebuild, RebuildError,
-    Redrive, RollBack, RollBackError, SOFTWARE,
+    Redrive, RollBack, RollBackError,
 };
 
 use crate::people::people;
@@ -19,6 +19,11 @@ use crate::stores::Stores;
 use crate::time::{at, clock};
 use crate::violation::Violation;
 
+/// The software that is deployed at first, where replays are of a newer one.
+pub(crate) const OLDER: &str = "the older one";
+/// The software of all replays, and of what is deployed in the end.
+pub(crate) const NEWER: &str = "the newer one";
+
 /// How far apart firings of the schedule are, in milliseconds.
 const TICK_MILLIS: i64 = 60_000;
 
@@ -27,6 +32,8 @@ const TICK_MILLIS: i64 = 60_000;
 pub(crate) struct Services<'w> {
     pub(crate) checkin: Checkin<Stores<'w>>,
     pub(crate) projector: Projector<Stores<'w>, Stores<'w>, Stores<'w>>,
+    /// The one that is deployed at first, where replays are of newer software.
+    pub(crate) older_projector: Projector<Stores<'w>, Stores<'w>, Stores<'w>>,
     pub(crate) reconciler: Reconciler<Stores<'w>, Stores<'w>, Stores<'w>>,
     pub(crate) stores: Stores<'w>,
 }
@@ -75,7 +82,13 @@ pub(crate) async fn project(services: &Services<'_>, batch: Event) -> End {
     if services.stores.planted(Bug::GapIgnored) {
         return project_blindly(services.stores, batch).await;
     }
-    match services.projector.handle(batch).await {
+    let older = services.stores.world().older_projector;
+    let projector = if older {
+        &services.older_projector
+    } else {
+        &services.projector
+    };
+    match projector.handle(batch).await {
         Ok(handled) => End::Answered(handled.response),
         Err(_) => End::Failed,
     }
@@ -87,11 +100,17 @@ pub(crate) async fn read(services: &Services<'_>, question: Question) -> End {
     End::Done
 }
 
-/// One run of `replay rebuild`; one that does not promote is a dry run, after which somebody promotes.
-pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bool) -> End {
+/// One run of `replay rebuild`; one that does not promote is a dry run, after which somebody promotes. With `any_projector`
+/// it is promoted whatever the projector is.
+pub(crate) async fn rebuild(
+    services: &Services<'_>,
+    segments: u16,
+    promotes: bool,
+    any_projector: bool,
+) -> End {
     let stores = services.stores;
     if stores.planted(Bug::PromotedUnbuilt) {
-        let Ok(building) = begin_building(&stores, clock()).await else {
+        let Ok(building) = begin_building(&stores, NEWER, clock()).await else {
             return End::Failed;
         };
         return End::of(promote(&stores, building.generation, clock()).await.is_ok());
@@ -102,8 +121,9 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         segments,
         concurrency: 2,
         accepted: &Accepted::default(),
-        software: SOFTWARE,
+        software: NEWER,
         promote: promotes && !unverified,
+        any_projector,
         clock,
     };
     match rebuild.run(&|_, _| ()).await {
@@ -125,6 +145,8 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         segments,
         concurrency: 2,
         accepted: &Accepted::default(),
+        software: NEWER,
+        any_projector,
         clock,
     };
     match promote.run(&|_, _| ()).await {
@@ -136,6 +158,10 @@ pub(crate) async fn rebuild(services: &Services<'_>, segments: u16, promotes: bo
         ) => End::Done,
         Err(PromoteCommandError::Promotion(error)) => End::of(promotion_refused(&error)),
         Err(error @ PromoteCommandError::Wrong { .. }) => {
+            stores.world().violate(Violation::new("I8", error.to_string()));
+            End::Done
+        }
+        Err(error @ PromoteCommandError::OtherSoftware { .. }) => {
             stores.world().violate(Violation::new("I8", error.to_string()));
             End::Done
         }
@@ -174,6 +200,8 @@ fn promotion_refused(error: &PromotionError) -> bool {
         | PromotionError::WouldLoseData { .. }
         | PromotionError::Unsound { .. } => true,
         PromotionError::Log(_)
+        // Perhaps it is deployed by the next time.
+        | PromotionError::OtherProjector { .. }
         | PromotionError::ReadModel(_)
         | PromotionError::Store(_)
         | PromotionError::CatchUp(_)
@@ -181,11 +209,19 @@ fn promotion_refused(error: &PromotionError) -> bool {
     }
 }
 
-/// One run of `replay rollback`.
-pub(crate) async fn roll_back(services: &Services<'_>) -> End {
+/// One run of `replay rollback`; one that goes forward names the generation that was active before, whichever it is.
+pub(crate) async fn roll_back(services: &Services<'_>, forward: bool) -> End {
+    let to = if forward {
+        match ProjectionStore::control(&services.stores).await {
+            Ok(control) => control.and_then(|control| control.previous),
+            Err(_) => return End::Failed,
+        }
+    } else {
+        None
+    };
     let roll_back = RollBack {
         tables: &services.stores,
-        to: None,
+        to,
         accepted: &Accepted::default(),
         concurrency: 2,
         clock,

@@ -25,6 +25,22 @@ pub(crate) struct Call {
     pub(crate) waker: Waker,
 }
 
+/// A write that takes effect later than its caller thinks.
+#[derive(Debug)]
+pub(crate) struct Late {
+    /// Not before this step, unless nothing else happens any more.
+    pub(crate) not_before: u32,
+    /// Nor before the control item has been put so often.
+    changes: usize,
+    pub(crate) write: Write,
+}
+
+impl Late {
+    pub(crate) fn is_due(&self, world: &World) -> bool {
+        self.not_before <= world.step && self.changes <= world.tables.control.len()
+    }
+}
+
 /// What happens to a call whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -56,7 +72,7 @@ pub(crate) struct World {
     pub(crate) calls: Vec<Call>,
     next_call: u32,
     /// How long the next call waits at least, in steps.
-    pub(crate) wait: u8,
+    pub(crate) wait: u32,
     /// The call whose turn it is.
     pub(crate) granted: Option<u32>,
     /// The task whose turn it is, and how it is called.
@@ -67,13 +83,16 @@ pub(crate) struct World {
     /// How many faults the task whose turn it is met.
     pub(crate) faults_met: u32,
 
+    /// Whether the projector is of older software than replays.
+    pub(crate) older_projector: bool,
+
     /// Whether anything goes wrong any more.
     pub(crate) faults_on: bool,
     faults_left: u8,
     /// Until this step, stream records are lost.
     pub(crate) lossy_until: u32,
     /// Writes that take effect later than their callers think.
-    pub(crate) late: Vec<Write>,
+    pub(crate) late: Vec<Late>,
     /// Which generations the readers have read, and who did.
     pub(crate) touched: Vec<(TaskId, Generation)>,
 }
@@ -113,6 +132,7 @@ impl World {
             name: String::new(),
             crashed: false,
             faults_met: 0,
+            older_projector: plan.number(Number::NewerReplays) > 0,
             faults_on: true,
             faults_left: plan.number(Number::FaultBudget),
             lossy_until: 0,
@@ -183,9 +203,9 @@ impl World {
         self.next_call += 1;
         let mut wait = std::mem::take(&mut self.wait);
         if self.strikes(Fault::SlowCall, 40) {
-            wait = wait.max(self.rng.within(10, 120));
+            wait = wait.max(self.rng.within(10, 120).into());
         }
-        let not_before = self.step + u32::from(wait);
+        let not_before = self.step + wait;
         self.calls.push(Call {
             id,
             task: self.current,
@@ -197,6 +217,23 @@ impl World {
 
     pub(crate) fn end_call(&mut self, id: u32) {
         self.calls.retain(|call| call.id != id);
+    }
+
+    /// Has a write take effect some time: mostly soon, and sometimes when much else is over. What is put in the place of
+    /// the control item may come when there have been a promotion and two roll backs.
+    pub(crate) fn defer(&mut self, write: Write) {
+        let (mut not_before, mut changes) = (self.step, 0);
+        if matches!(write, Write::Control { .. }) && self.rng.chance(800) {
+            let four = self.rng.chance(600);
+            changes = self.tables.control.len() + if four { 4 } else { self.rng.below(6) };
+        } else if self.rng.chance(300) {
+            not_before += u32::from(self.rng.within(0, 250));
+        }
+        self.late.push(Late {
+            not_before,
+            changes,
+            write,
+        });
     }
 
     /// Notes that a reader read this generation.

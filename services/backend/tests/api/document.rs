@@ -61,6 +61,7 @@ async fn every_answer_of_the_document_is_given_and_no_other() {
     let content = Progress {
         recorded_at: at(0),
         applied_at: at(9),
+        software: None,
     };
     let pk = progress_pk(G1);
     api.put(Keyed {

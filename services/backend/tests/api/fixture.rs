@@ -91,9 +91,11 @@ impl Api {
             active_since: None,
             building: None,
             building_since: None,
+            building_software: None,
             brings_back: false,
             previous: None,
             latest: generation,
+            changes: 0,
             cursor_key: CursorKey::new([7; 32]),
         };
         self.put(Keyed {

@@ -12,6 +12,7 @@ async fn put_progress(api: &Api, generation: Generation, recorded_at: Timestamp,
     let content = Progress {
         recorded_at,
         applied_at,
+        software: None,
     };
     let pk = progress_pk(generation);
     api.put(Keyed {

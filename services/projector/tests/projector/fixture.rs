@@ -23,6 +23,7 @@ pub(crate) fn projector_on<L, S>(world: &World, log: L, store: S) -> Projector<L
         store,
         queue: &world.queue,
         concurrency: 4,
+        software: projection::SOFTWARE,
         clock: || at(1_000),
     }
 }

@@ -13,7 +13,9 @@ use std::sync::atomic::AtomicUsize;
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{Generation, PatientState, StreamVersion};
-use projection::{Advance, CatchUp, Hints, Outcome, QuarantineNotice, Retry, begin_building, promote};
+use projection::{
+    Advance, CatchUp, Hints, Outcome, QuarantineNotice, Retry, SOFTWARE, begin_building, promote,
+};
 use read_model::ReadModelStore;
 
 use fixture::{NoLog, Probe, batch, failed, projector, projector_on, whole_stream};
@@ -575,7 +577,10 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
     let world = three_patients().await;
     let stream = whole_stream(&world);
     check(&world, [stream.clone()]).await;
-    let building = begin_building(&world.store(), at(0)).await.unwrap().generation;
+    let building = begin_building(&world.store(), SOFTWARE, at(0))
+        .await
+        .unwrap()
+        .generation;
     assert_eq!(building, Generation::new(2));
     world.check_in("p-1", 50).await;
     world.patient("p-4", 2).await;
@@ -609,11 +614,25 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
 }
 
 #[tokio::test]
-async fn progress_tells_the_lag() {
+async fn a_generation_that_other_software_is_building_is_left_alone() {
+    let world = three_patients().await;
+    let building = begin_building(&world.store(), "of another release", at(0)).await;
+    let building = building.unwrap().generation;
+    check(&world, [whole_stream(&world)]).await;
+    for patient in ["p-1", "p-2", "p-3"] {
+        assert_eq!(world.state(building, patient).await, PatientState::default());
+    }
+    let progress = world.read_model.progress(building).await.unwrap();
+    assert_eq!(progress, None);
+}
+
+#[tokio::test]
+async fn progress_tells_the_lag_and_the_software() {
     let world = three_patients().await;
     check(&world, [whole_stream(&world)]).await;
     let progress = world.read_model.progress(LIVE).await.unwrap().unwrap();
     assert_eq!((progress.recorded_at, progress.applied_at), (at(10), at(1_000)));
+    assert_eq!(progress.software.as_deref(), Some(SOFTWARE));
 }
 
 #[tokio::test]

@@ -237,6 +237,7 @@ async fn redrive_and_tail_say_what_they_found() {
         store: world.store(),
         queue: &world.queue,
         concurrency: 4,
+        software: projection::SOFTWARE,
         clock: || testbed::at(1_000),
     };
     let last = world

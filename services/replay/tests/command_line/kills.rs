@@ -55,6 +55,7 @@ impl Live<'_> {
             store: self.world.store(),
             queue: &self.world.queue,
             concurrency: 8,
+            software: projection::SOFTWARE,
             clock: now,
         };
         let mut more = true;

@@ -20,6 +20,9 @@ pub(crate) const LIVE: Generation = Generation::FIRST;
 /// The one that is built next.
 pub(crate) const NEXT: Generation = Generation::new(2);
 
+/// The software of the projector, and of every replay.
+pub(crate) const TODAYS: &str = "today's";
+
 /// Nothing wrong is known.
 static NOTHING: Accepted = Accepted {
     broken_links: BTreeSet::new(),
@@ -113,8 +116,9 @@ impl<P: ProjectionStore + SweepStore, L: EventLog> Connected<'_, P, L> {
             segments: 3,
             concurrency: 4,
             accepted: &NOTHING,
-            software: "today's",
+            software: TODAYS,
             promote: true,
+            any_projector: false,
             clock: now,
         }
     }
@@ -143,6 +147,8 @@ impl<P: ProjectionStore + SweepStore, L: EventLog> Connected<'_, P, L> {
             segments: 3,
             concurrency: 4,
             accepted: &NOTHING,
+            software: TODAYS,
+            any_projector: false,
             clock: now,
         }
     }
@@ -350,6 +356,7 @@ pub(crate) fn projector(world: &World) -> Projector<EventTable, ProjectionTable,
         store: world.store(),
         queue: &world.queue,
         concurrency: 4,
+        software: TODAYS,
         clock: now,
     }
 }

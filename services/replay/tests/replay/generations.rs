@@ -11,7 +11,7 @@ use replay::{
 };
 use testbed::World;
 
-use crate::connected::{Connected, LIVE, NEXT, accepting, accepting_less, deliver, now, world};
+use crate::connected::{Connected, LIVE, NEXT, TODAYS, accepting, accepting_less, deliver, now, world};
 
 const PATIENTS: [&str; 4] = ["p-1", "p-2", "p-3", "p-4"];
 
@@ -51,7 +51,9 @@ async fn what_a_dry_run_built_can_be_promoted_once() {
 async fn generation_that_is_not_verified_is_not_promoted() {
     let world = world().await;
     deliver(&world, &mut None).await;
-    projection::begin_building(&world.store(), now()).await.unwrap();
+    projection::begin_building(&world.store(), TODAYS, now())
+        .await
+        .unwrap();
     let error = Connected::new(&world)
         .promote()
         .run(&|_, _| ())
@@ -386,6 +388,39 @@ async fn generation_that_was_forgotten_is_not_brought_back_by_a_build_that_begin
     assert!(put.is_ok(), "{put:?}");
     let put = world.store().put_control(Some(&now), &now).await;
     assert!(matches!(put, Err(PutControlError::Conflict)), "{put:?}");
+}
+
+#[tokio::test]
+async fn promotion_that_takes_effect_after_two_roll_backs_changes_nothing() {
+    let world = world().await;
+    deliver(&world, &mut None).await;
+    let tables = Connected::new(&world);
+    tables.dry_run().run(&|_, _| ()).await.unwrap();
+    // A promotion has read the control item, and what it puts comes late.
+    let read = world.control().await;
+    let late = Control {
+        active: NEXT,
+        active_since: Some(now()),
+        building: None,
+        building_since: None,
+        previous: Some(LIVE),
+        changes: read.changes + 1,
+        ..read.clone()
+    };
+    tables.promote().run(&|_, _| ()).await.unwrap();
+    tables.roll_back().run().await.unwrap();
+    world.check_in("p-1", 990).await;
+    projection::begin_rolling_back(&world.store(), Some(NEXT), now())
+        .await
+        .unwrap();
+    // All generations are as they were, and the one that would be promoted lacks an event.
+    let begun = world.control().await;
+    let generations =
+        |control: &Control| (control.active, control.building, control.previous, control.latest);
+    assert_eq!(generations(&begun), generations(&read));
+    let put = world.store().put_control(Some(&read), &late).await;
+    assert!(matches!(put, Err(PutControlError::Conflict)), "{put:?}");
+    assert_eq!(world.control().await, begun);
 }
 
 #[tokio::test]

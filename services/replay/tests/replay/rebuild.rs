@@ -8,14 +8,17 @@ use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
     SweepStore,
 };
+use projector::Projector;
 use read_model::{Control, Progress, Sweep};
 use replay::{
-    Begun, BuildStore, Compare, Pass, Rebuild, RebuildError, Rebuilt, Seen, Tables, Verification, Verify,
-    status,
+    BuildStore, Compare, Pass, Promote, PromoteCommandError, Rebuild, RebuildError, Rebuilt, Seen, Tables,
+    Verification, Verify, status,
 };
 use testbed::{World, at};
 
-use crate::connected::{Connected, LIVE, NEXT, accepting, accepting_less, deliver, now, projector, world};
+use crate::connected::{
+    Connected, LIVE, NEXT, TODAYS, accepting, accepting_less, deliver, now, projector, world,
+};
 
 /// A rebuild with pages of `page` events.
 async fn rebuild(world: &World, page: u16) -> Result<(Rebuilt, u64), RebuildError> {
@@ -197,23 +200,12 @@ impl SweepStore for BeforePromotion<'_> {
 async fn a_build_that_was_cut_short_is_gone_on_with() {
     let world = world().await;
     deliver(&world, &mut None).await;
-    let building = projection::begin_building(&world.store(), at(0)).await.unwrap();
-    assert_eq!(building.generation, NEXT);
-    put_begun(&world, "today's").await;
+    let building = projection::begin_building(&world.store(), TODAYS, at(0)).await;
+    assert_eq!(building.unwrap().generation, NEXT);
     let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
     assert_eq!(rebuilt.generation, NEXT);
     let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
     assert_eq!(rebuilt.generation, Generation::new(3));
-}
-
-async fn put_begun(world: &World, software: &str) {
-    let begun = Begun {
-        software: software.to_owned(),
-        begun_at: at(0),
-        segments: None,
-    };
-    let tables = Connected::new(world);
-    tables.builds().put_begun(NEXT, &begun).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,19 +215,95 @@ async fn what_other_software_has_begun_is_not_gone_on_with() {
     let tables = Connected::new(&world).with_pages_of(1);
     let (applied, _) = read_until(&tables, 42 + 10).await;
     assert_eq!(applied, 42);
-    put_begun(&world, "yesterday's").await;
-    let rebuilt = tables.rebuild().run(&|_, _| ()).await.unwrap();
+    let tomorrows = Rebuild {
+        software: "tomorrow's",
+        any_projector: true,
+        ..tables.rebuild()
+    };
+    let rebuilt = tomorrows.run(&|_, _| ()).await.unwrap();
     assert_eq!((rebuilt.generation, rebuilt.resumed), (Generation::new(3), 0));
     world.assert_complete(rebuilt.generation, "p-3").await;
 }
 
 #[tokio::test]
-async fn a_build_of_which_nobody_knows_what_began_it_is_not_gone_on_with() {
+async fn a_dry_run_of_other_software_goes_on_beside_the_projector_which_leaves_it_alone() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    let tables = Connected::new(&world);
+    let dry_run = Rebuild {
+        software: "tomorrow's",
+        ..tables.dry_run()
+    };
+    let rebuilt = dry_run.run(&|_, _| ()).await.unwrap();
+    world.check_in("p-1", 990).await;
+    world.register("p-9").await;
+    deliver(&world, &mut position).await;
+    assert_eq!(world.state(LIVE, "p-1").await.applied, StreamVersion::new(9));
+    assert_eq!(
+        world.state(NEXT, "p-1").await.applied,
+        StreamVersion::new(8),
+        "it is none of its business"
+    );
+    assert_eq!(world.state(NEXT, "p-9").await, PatientState::default());
+    // The comparison brings along what the projector has left.
+    assert_eq!(changes(&world, rebuilt.generation).await, []);
+}
+
+#[tokio::test]
+async fn what_other_software_has_built_is_not_promoted_before_the_projector_is_of_it() {
+    let world = world().await;
+    let mut position = None;
+    deliver(&world, &mut position).await;
+    let tables = Connected::new(&world);
+    let rebuild = Rebuild {
+        software: "tomorrow's",
+        ..tables.rebuild()
+    };
+    let promote = Promote {
+        software: "tomorrow's",
+        ..tables.promote()
+    };
+    let error = rebuild.run(&|_, _| ()).await.unwrap_err().to_string();
+    assert!(error.contains("deploy the projector"), "{error}");
+    let error = promote.run(&|_, _| ()).await.unwrap_err().to_string();
+    assert!(error.contains("deploy the projector"), "{error}");
+    let control = world.control().await;
+    assert_eq!(
+        (control.active, control.building),
+        (LIVE, Some(NEXT)),
+        "it stays as it is"
+    );
+    // Nor by software that would apply what is still missing by its own rules.
+    let error = tables.promote().run(&|_, _| ()).await.unwrap_err();
+    assert!(
+        matches!(error, PromoteCommandError::OtherSoftware { generation: NEXT }),
+        "{error}"
+    );
+    let deployed = Projector {
+        software: "tomorrow's",
+        ..projector(&world)
+    };
+    world.check_in("p-1", 990).await;
+    let records = world.stream(position.as_deref());
+    let event = serde_json::from_value(serde_json::json!({ "Records": records })).unwrap();
+    deployed.handle(event).await.unwrap();
+    world.assert_complete(NEXT, "p-1").await;
+    assert_eq!(promote.run(&|_, _| ()).await.unwrap().generation, NEXT);
+}
+
+#[tokio::test]
+async fn what_other_software_has_built_is_promoted_at_once_if_it_is_to_be() {
     let world = world().await;
     deliver(&world, &mut None).await;
-    projection::begin_building(&world.store(), at(0)).await.unwrap();
-    let (rebuilt, _) = rebuild(&world, 4).await.unwrap();
-    assert_eq!(rebuilt.generation, Generation::new(3));
+    let tables = Connected::new(&world);
+    let rebuild = Rebuild {
+        software: "tomorrow's",
+        any_projector: true,
+        ..tables.rebuild()
+    };
+    rebuild.run(&|_, _| ()).await.unwrap();
+    assert_eq!(world.control().await.active, NEXT);
 }
 
 #[tokio::test]
@@ -479,7 +547,9 @@ async fn status_counts_what_there_is_and_what_is_behind() {
     deliver(&world, &mut None).await;
     world.check_in("p-1", 50).await;
     world.check_in("p-1", 51).await;
-    projection::begin_building(&world.store(), at(60)).await.unwrap();
+    projection::begin_building(&world.store(), TODAYS, at(60))
+        .await
+        .unwrap();
     let status = status(&Connected::new(&world), at(60)).await.unwrap();
     let roles: Vec<_> = status
         .generations

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(crate) struct Call {
     /// What is done: `PutItem`.
     pub(crate) operation: String,
-    /// To a table, or to the queue.
+    /// To a table, or to a queue.
     pub(crate) target: String,
     /// With which item: its key, or that of the first of them, or whatever else tells one call from another.
     pub(crate) key: String,
@@ -24,11 +24,15 @@ impl Call {
     pub(crate) fn read(header: &str, body: &[u8]) -> Call {
         let (_, operation) = header.split_once('.').unwrap();
         let body: Value = serde_json::from_slice(body).unwrap();
-        let (target, key) = if let Some(message) = body.get("MessageBody") {
-            ("quarantine-queue", text(message).to_owned())
+        let (target, key) = if let Some(queue) = body.get("QueueUrl") {
+            let (_, queue) = text(queue).rsplit_once('/').unwrap();
+            let key = body.get("MessageBody").or(body.get("ReceiptHandle"));
+            (queue, key.map_or(String::new(), |key| text(key).to_owned()))
         } else if let Some(tables) = body.get("RequestItems").and_then(Value::as_object) {
             let (table, batch) = tables.iter().next().unwrap();
-            let first = batch.pointer("/Keys/0").or(batch.pointer("/0/PutRequest/Item"));
+            let first = ["/Keys/0", "/0/PutRequest/Item", "/0/DeleteRequest/Key"]
+                .into_iter()
+                .find_map(|first| batch.pointer(first));
             (table.as_str(), key(first.unwrap()))
         } else {
             (text(&body["TableName"]), key_of_one_table(&body))

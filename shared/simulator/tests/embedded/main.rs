@@ -51,6 +51,8 @@ fn faults_of_calls_of_every_kind_do_no_lasting_harm() {
     // Short stories with poison, queries and a sweep; and one with a rebuild, which is long.
     let mut schedules = sample(&schedules_of(&[4, 10, 11]), 14);
     schedules.extend(sample(&schedules_of(&[18]), 3));
+    // And one with whatever else an operator does, which is longer.
+    schedules.extend(sample(&schedules_of(&[7]), 2));
     println!("{}", schedules::run(&schedules));
 }
 

@@ -1,5 +1,5 @@
-//! A proxy between the SDK and DynamoDB, which does harm to one call. It is the quarantine queue as well, so that
-//! the calls of SQS can be harmed too.
+//! A proxy between the SDK and DynamoDB, which does harm to one call. It is the queues as well, so that the calls of SQS
+//! can be harmed too.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -69,8 +69,24 @@ pub(crate) struct Proxy {
 struct Book {
     calls: Vec<Call>,
     fault: Option<Fault>,
-    messages: Vec<Value>,
+    messages: Vec<Queued>,
+    /// How many messages there ever were.
+    sent: usize,
 }
+
+/// A message on a queue.
+struct Queued {
+    queue: String,
+    id: String,
+    body: String,
+    /// Whether somebody has received it, and nobody else sees it for a while.
+    received: bool,
+}
+
+/// The quarantine queue.
+pub(crate) const QUARANTINE: &str = "quarantine-queue";
+/// The queue of the batches of stream records that were given up.
+pub(crate) const GIVEN_UP: &str = "stream-failures-queue";
 
 impl Proxy {
     /// Starts before `dynamodb`, on a port of loopback that the system chooses.
@@ -83,6 +99,7 @@ impl Proxy {
             calls: Vec::new(),
             fault,
             messages: Vec::new(),
+            sent: 0,
         }));
         let shared = Arc::clone(&book);
         let server = tokio::spawn(async move {
@@ -102,9 +119,9 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// The URL of the quarantine queue.
-    pub(crate) fn queue_url(&self) -> String {
-        format!("http://{}/000000000000/quarantine", self.address)
+    /// The URL of a queue.
+    pub(crate) fn queue_url(&self, queue: &str) -> String {
+        format!("http://{}/000000000000/{queue}", self.address)
     }
 
     /// Every call so far, in the order in which they came.
@@ -119,7 +136,23 @@ impl Proxy {
 
     /// Every message on the quarantine queue.
     pub(crate) fn messages(&self) -> Vec<Value> {
-        self.book.lock().unwrap().messages.clone()
+        let book = self.book.lock().unwrap();
+        let messages = book.messages.iter().filter(|message| message.queue == QUARANTINE);
+        messages
+            .map(|message| serde_json::from_str(&message.body).unwrap())
+            .collect()
+    }
+
+    /// Puts a message on a queue, as Lambda does.
+    pub(crate) fn put(&self, queue: &str, body: &Value) {
+        self.book.lock().unwrap().put(queue, body.to_string());
+    }
+
+    /// Lets so much time pass that messages which were received, and not removed, can be received again.
+    pub(crate) fn let_messages_be_seen_again(&self) {
+        for message in &mut self.book.lock().unwrap().messages {
+            message.received = false;
+        }
     }
 }
 
@@ -147,8 +180,10 @@ async fn serve(client: TcpStream, upstream: SocketAddr, book: Arc<Mutex<Book>>) 
     upstream.set_nodelay(true).unwrap();
     let mut upstream = BufReader::new(upstream);
     while let Some(request) = Message::read(&mut client).await {
-        let call = Call::read(request.header("x-amz-target").unwrap(), &request.body);
-        let is_sqs = call.operation == "SendMessage";
+        let target = request.header("x-amz-target").unwrap();
+        let is_sqs = target.starts_with("AmazonSQS.");
+        let call = Call::read(target, &request.body);
+        let operation = call.operation.clone();
         let way = book.lock().unwrap().enter(call);
         let answer = match way {
             Some(Way::Refused) => internal_error(),
@@ -157,7 +192,7 @@ async fn serve(client: TcpStream, upstream: SocketAddr, book: Arc<Mutex<Book>>) 
             Some(Way::Swallowed) => Message::answer("200 OK", &json!({})),
             None | Some(Way::FailedAfterwards | Way::ReplyLost) => {
                 let answer = if is_sqs {
-                    book.lock().unwrap().put_message(&request.body)
+                    book.lock().unwrap().answer(&operation, &request.body)
                 } else {
                     request.write(&mut upstream).await;
                     Message::read(&mut upstream).await.unwrap()
@@ -174,12 +209,53 @@ async fn serve(client: TcpStream, upstream: SocketAddr, book: Arc<Mutex<Book>>) 
 }
 
 impl Book {
-    fn put_message(&mut self, request: &[u8]) -> Message {
+    fn put(&mut self, queue: &str, body: String) -> String {
+        self.sent += 1;
+        let id = format!("message-{}", self.sent);
+        self.messages.push(Queued {
+            queue: queue.to_owned(),
+            id: id.clone(),
+            body,
+            received: false,
+        });
+        id
+    }
+
+    /// What SQS would do.
+    fn answer(&mut self, operation: &str, request: &[u8]) -> Message {
         let request: Value = serde_json::from_slice(request).unwrap();
-        let body = request["MessageBody"].as_str().unwrap();
-        self.messages.push(serde_json::from_str(body).unwrap());
-        let id = format!("message-{}", self.messages.len());
-        Message::answer("200 OK", &json!({ "MessageId": id }))
+        let text = |field: &str| request[field].as_str().unwrap();
+        let (_, queue) = text("QueueUrl").rsplit_once('/').unwrap();
+        let answer = match operation {
+            "SendMessage" => {
+                let id = self.put(queue, text("MessageBody").to_owned());
+                json!({ "MessageId": id })
+            }
+            "ReceiveMessage" => {
+                let waiting = self.messages.iter_mut();
+                let waiting = waiting.filter(|message| message.queue == queue && !message.received);
+                let received = waiting.map(|message| {
+                    message.received = true;
+                    json!({ "MessageId": message.id, "ReceiptHandle": message.id, "Body": message.body })
+                });
+                json!({ "Messages": received.collect::<Vec<Value>>() })
+            }
+            "DeleteMessage" => {
+                self.messages
+                    .retain(|message| message.id != text("ReceiptHandle"));
+                json!({})
+            }
+            "ChangeMessageVisibility" => {
+                let receipt = text("ReceiptHandle");
+                let of_it = self.messages.iter_mut().find(|message| message.id == receipt);
+                if let Some(message) = of_it {
+                    message.received = request["VisibilityTimeout"] != 0;
+                }
+                json!({})
+            }
+            other => panic!("SQS was asked for {other}"),
+        };
+        Message::answer("200 OK", &answer)
     }
 }
 

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::dice::Dice;
-use crate::proxy::{Fault, Proxy};
+use crate::proxy::{Fault, GIVEN_UP, Proxy};
 use crate::readers::{LookError, Readers, Stored};
-use crate::story::{Step, Story};
+use crate::story::{Command, Step, Story};
 use crate::system::{Retries, System};
 use crate::time;
 use crate::truth::Truth;
@@ -83,7 +83,8 @@ impl Run {
                 Step::Poison(patient) => self.poison(patient).await?,
                 Step::Deliver(seed) => self.deliver(Dice::new(seed)).await?,
                 Step::Reconcile => self.reconcile().await?,
-                Step::Rebuild => self.rebuild().await?,
+                Step::GiveUp => self.give_up(),
+                Step::Operate(command) => self.operate(command).await?,
                 Step::Query => self.query().await?,
             }
         }
@@ -261,24 +262,36 @@ impl Run {
         Err(again("the reconciler"))
     }
 
-    /// An operator rebuilds the read model, and does so again if it failed. Meanwhile patients check in.
-    async fn rebuild(&mut self) -> Result<(), Violation> {
+    /// Lambda gives up what was recorded since the stream last delivered, and says so on a queue.
+    fn give_up(&mut self) {
+        assert!(
+            self.delivered < self.truth.records.len(),
+            "there is nothing to give up"
+        );
+        self.delivered = self.truth.records.len();
+        let message = json!({ "DDBStreamBatchInfo": { "approximateArrivalOfFirstRecord": time::now() } });
+        self.system.proxy.put(GIVEN_UP, &message);
+        self.note("a batch was given up");
+    }
+
+    /// An operator does something, and does so again if it failed. While the read model is rebuilt patients check in.
+    async fn operate(&mut self, command: Command) -> Result<(), Violation> {
         for attempt in 0..ATTEMPTS {
-            let result = self.system.rebuild().await;
+            let result = self.system.obey(command, attempt > 0).await;
             self.look().await?;
             match result {
                 Ok(()) => {
-                    self.note("rebuilt");
+                    self.note(format_args!("{command:?} is done"));
                     return Ok(());
                 }
-                Err(error) => self.note_failure("the rebuild", &error),
+                Err(error) => self.note_failure(&format!("{command:?}"), &error),
             }
-            if attempt == 0 {
+            if attempt == 0 && command == Command::Rebuild {
                 self.tick(self.minute + 2).await?;
                 self.deliver(Dice::new(0)).await?;
             }
         }
-        Err(again("the rebuild"))
+        Err(again("the operator"))
     }
 
     /// Somebody looks through all lists, page by page, and does so again if the API had no answer.

@@ -28,15 +28,34 @@ pub(crate) enum Step {
     Deliver(u64),
     /// The reconciler's schedule fires.
     Reconcile,
-    /// An operator rebuilds the read model.
-    Rebuild,
+    /// The event source mapping gives up what was recorded since the stream last delivered.
+    GiveUp,
+    /// An operator does something.
+    Operate(Command),
     /// Somebody looks at the list of patients and at their check-ins.
     Query,
 }
 
+/// What an operator does, with `replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Rebuilds the read model, and promotes what was built.
+    Rebuild,
+    /// Rebuilds the read model, to see what that would change.
+    DryRun,
+    /// Promotes what a dry run has built.
+    Promote,
+    /// Goes back to the generation before.
+    RollBack,
+    /// Removes every generation but the active one.
+    Prune,
+    /// Tries again whatever could not be applied.
+    Redrive,
+}
+
 impl Story {
     /// The story of this seed. Every second one has poison, every third a rebuild, every fourth queries, and every
-    /// fifth a sweep on the way.
+    /// fifth a sweep on the way. Every twelfth ends with everything else that an operator can do.
     pub(crate) fn of(seed: u64) -> Story {
         let mut dice = Dice::new(seed);
         let patients = 2 + dice.below(2);
@@ -59,7 +78,7 @@ impl Story {
         let extras = [
             (3, again),
             (2, Step::Poison(dice.below(patients))),
-            (3, Step::Rebuild),
+            (3, Step::Operate(Command::Rebuild)),
             (4, Step::Query),
             (5, Step::Reconcile),
         ];
@@ -70,6 +89,23 @@ impl Story {
         }
         // A tick that comes before it registers whom it checks in.
         steps.insert(dice.below(2), Step::Register);
+        if seed % 12 == 7 {
+            steps.extend([
+                Step::Poison(0),
+                Step::Deliver(dice.seed()),
+                Step::Operate(Command::DryRun),
+                Step::Tick(minute + 2),
+                Step::Operate(Command::Promote),
+                Step::Tick(minute + 4),
+                Step::Deliver(dice.seed()),
+                Step::Operate(Command::RollBack),
+                Step::Tick(minute + 6),
+                Step::GiveUp,
+                // What waits on the queue is about the poison, in a generation that is gone, and in the one that is not.
+                Step::Operate(Command::Prune),
+                Step::Operate(Command::Redrive),
+            ]);
+        }
         Story {
             patients,
             checkins_per_tick,

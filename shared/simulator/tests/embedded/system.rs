@@ -10,14 +10,19 @@ use checkin::{Checkin, Roster};
 use embedded::{EVENT_TABLE, EmbeddedDynamoDb, READ_MODEL_TABLE};
 use event_log::EventTable;
 use event_store::EventStore;
-use projection::{ProjectionTable, SqsQuarantineQueue};
+use projection::{BeginError, ProjectionTable, SqsQuarantineQueue};
 use projector::Projector;
 use read_model::ReadModelTable;
 use reconciler::Reconciler;
-use replay::{Accepted, Rebuild, RebuildError, ReplayTable, SqsLetters};
+use replay::{
+    Accepted, Promote, PromoteCommandError, Prune, Rebuild, Redrive, ReplayTable, RollBack, RollBackError,
+    SqsLetters,
+};
 
-use crate::proxy::Proxy;
+use crate::proxy::{GIVEN_UP, Proxy, QUARANTINE};
+use crate::story::Command;
 use crate::time;
+use crate::violation::ensure;
 
 /// How many calls each service has under way at once, at most.
 const CONCURRENCY: usize = 4;
@@ -50,6 +55,8 @@ pub(crate) struct System {
     /// The read model, as the API reads it.
     pub(crate) read_model: ReadModelTable,
     replay_table: ReplayTable,
+    quarantined: SqsLetters,
+    given_up: SqsLetters,
     /// The read model, past the proxy.
     pub(crate) read_model_itself: ReadModelTable,
     /// The event table, past the proxy.
@@ -68,7 +75,8 @@ impl System {
         let client = dynamodb_client(&proxy, retries);
         let log = EventTable::new(client.clone(), EVENT_TABLE);
         let store = ProjectionTable::new(client.clone(), READ_MODEL_TABLE);
-        let queue = SqsQuarantineQueue::new(sqs_client(&proxy, retries), proxy.queue_url());
+        let sqs = sqs_client(&proxy, retries);
+        let queue = SqsQuarantineQueue::new(sqs.clone(), proxy.queue_url(QUARANTINE));
         let events = EventStore::new(client.clone(), EVENT_TABLE);
         let roster = roster(patients);
         let itself = dynamodb.client();
@@ -79,6 +87,7 @@ impl System {
                 store: store.clone(),
                 queue: queue.clone(),
                 concurrency: CONCURRENCY,
+                software: projection::SOFTWARE,
                 clock: time::now,
             },
             reconciler: Reconciler {
@@ -90,6 +99,8 @@ impl System {
             },
             read_model: ReadModelTable::new(client.clone(), READ_MODEL_TABLE),
             replay_table: ReplayTable::new(client, READ_MODEL_TABLE),
+            quarantined: SqsLetters::new(sqs.clone(), proxy.queue_url(QUARANTINE)),
+            given_up: SqsLetters::new(sqs, proxy.queue_url(GIVEN_UP)),
             read_model_itself: ReadModelTable::new(itself.clone(), READ_MODEL_TABLE),
             event_store_itself: EventStore::new(itself, EVENT_TABLE),
             roster,
@@ -97,21 +108,78 @@ impl System {
         }
     }
 
-    /// What an operator's `replay rebuild` does.
-    pub(crate) async fn rebuild(&self) -> Result<(), RebuildError> {
-        let rebuild = Rebuild {
-            tables: self,
-            segments: 2,
-            concurrency: CONCURRENCY,
-            accepted: &Accepted::default(),
-            software: replay::SOFTWARE,
-            promote: true,
-            clock: time::now,
-        };
-        rebuild.run(&|_, _| ()).await?;
+    /// What a command of an operator does. One that is given `again` has perhaps done it already, and failed afterwards.
+    pub(crate) async fn obey(&self, command: Command, again: bool) -> Result<(), BoxError> {
+        let nothing = Accepted::default();
+        match command {
+            Command::Rebuild | Command::DryRun => {
+                let rebuild = Rebuild {
+                    tables: self,
+                    segments: 2,
+                    concurrency: CONCURRENCY,
+                    accepted: &nothing,
+                    software: projection::SOFTWARE,
+                    promote: command == Command::Rebuild,
+                    any_projector: false,
+                    clock: time::now,
+                };
+                rebuild.run(&|_, _| ()).await?;
+            }
+            Command::Promote => {
+                let promote = Promote {
+                    tables: self,
+                    segments: 2,
+                    concurrency: CONCURRENCY,
+                    accepted: &nothing,
+                    software: projection::SOFTWARE,
+                    any_projector: false,
+                    clock: time::now,
+                };
+                match promote.run(&|_, _| ()).await {
+                    Err(PromoteCommandError::NothingBuilt) if again => {}
+                    promoted => drop(promoted?),
+                }
+            }
+            Command::RollBack => {
+                let roll_back = RollBack {
+                    tables: self,
+                    to: None,
+                    accepted: &nothing,
+                    concurrency: CONCURRENCY,
+                    clock: time::now,
+                };
+                match roll_back.run().await {
+                    Err(RollBackError::Begin(BeginError::Forward { .. })) if again => {}
+                    rolled_back => drop(rolled_back?),
+                }
+            }
+            Command::Prune => {
+                let prune = Prune {
+                    tables: self,
+                    previous: true,
+                    building: true,
+                    segments: 2,
+                    clock: time::now,
+                };
+                let kept = prune.run(&|_| ()).await?.kept;
+                ensure(kept.len() == 1, || format!("{kept:?} are left"))?;
+            }
+            Command::Redrive => {
+                self.proxy.let_messages_be_seen_again();
+                let redrive = Redrive {
+                    tables: self,
+                    concurrency: CONCURRENCY,
+                    clock: time::now,
+                };
+                let failed = redrive.all().await?.failed;
+                ensure(failed.is_empty(), || format!("{failed:?}"))?;
+            }
+        }
         Ok(())
     }
 }
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl replay::Tables for System {
     type Log = EventTable;
@@ -152,11 +220,11 @@ impl replay::Tables for System {
     }
 
     fn quarantined(&self) -> Option<&SqsLetters> {
-        None
+        Some(&self.quarantined)
     }
 
     fn given_up(&self) -> Option<&SqsLetters> {
-        None
+        Some(&self.given_up)
     }
 }
 

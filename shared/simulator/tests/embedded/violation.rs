@@ -12,6 +12,8 @@ impl fmt::Display for Violation {
     }
 }
 
+impl std::error::Error for Violation {}
+
 /// Without a violation if `holds`.
 pub(crate) fn ensure(holds: bool, violation: impl FnOnce() -> String) -> Result<(), Violation> {
     if holds {

@@ -1,6 +1,7 @@
 //! Tells the crate which software folds the events: the digest of all sources that have a say in it.
 //!
-//! What a build of the read model has written by one digest is not gone on with by another. A digest of the sources, and
+//! What a build of the read model has written by one digest is not gone on with by another, be it a replay or the
+//! projector. A digest of the sources, and
 //! not of the program, is the same on every machine, and needs nobody to remember to count a number up.
 
 use std::error::Error;
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 const CRATES: [&str; 4] = ["domain", "event-log", "projection", "read-model"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut stdout = io::stdout();
     let mut digest = Sha256::new();
     for name in CRATES {
