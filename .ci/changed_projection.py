@@ -112,7 +112,7 @@ def main():
             # The first check-in instead of the last one, as of some moment of the run.
             last = difference["expected"]
             assert difference == {"field": "lastCheckinAt", "found": times[0], "expected": last}, (patient, differences)
-            assert last in times and last >= before.get(patient, times)[-1], (patient, differences)
+            assert last in times and last >= before.get(patient, times[:2])[-1], (patient, differences)
         for patient, times in after.items():
             assert system.get(f"/{patient}")["lastCheckinAt"] >= times[-1], "the dry run was promoted"
         print(f"{len(found)} of {answer['patients']} patients differ, each in lastCheckinAt and nothing else")

@@ -15,14 +15,16 @@ use sha2::{Digest as _, Sha256};
 const CRATES: [&str; 4] = ["domain", "event-log", "projection", "read-model"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Cargo runs this in the crate's folder. A path that says where that is would be one of another tree, where two of them
+    // share what they build.
+    let shared = Path::new("..");
     let mut stdout = io::stdout();
     let mut digest = Sha256::new();
     for name in CRATES {
         let sources = shared.join(name).join("src");
         writeln!(stdout, "cargo:rerun-if-changed={}", sources.display())?;
         for file in files(&sources)? {
-            digest.update(file.strip_prefix(&shared)?.to_string_lossy().as_bytes());
+            digest.update(file.strip_prefix(shared)?.to_string_lossy().as_bytes());
             digest.update(fs::read(&file)?);
         }
     }

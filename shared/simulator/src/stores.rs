@@ -35,7 +35,7 @@ use crate::world::{Failed, Fate, World, lock};
 const LOG_PAGE: usize = 2;
 
 /// How many of a thousand puts of the control item are late, if any are: there are few of these, and much depends on each.
-const LATE_CONTROLS: u16 = 300;
+const LATE_CONTROLS: u16 = 200;
 
 /// What a worker reaches the tables by.
 #[derive(Debug, Clone, Copy)]

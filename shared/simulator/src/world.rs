@@ -224,7 +224,7 @@ impl World {
     pub(crate) fn defer(&mut self, write: Write) {
         let (mut not_before, mut changes) = (self.step, 0);
         if matches!(write, Write::Control { .. }) && self.rng.chance(800) {
-            let four = self.rng.chance(600);
+            let four = self.rng.chance(700);
             changes = self.tables.control.len() + if four { 4 } else { self.rng.below(6) };
         } else if self.rng.chance(300) {
             not_before += u32::from(self.rng.within(0, 250));
