@@ -433,14 +433,13 @@ impl<T: Tables> Promotion<'_, T> {
         let (mut version, mut history) = (StreamVersion::EMPTY, HistoryDigest::EMPTY);
         while version < last {
             let entries = self.tables.log().read(patient, version, EVENTS).await?;
-            let more = entries.len() == usize::from(EVENTS);
+            if entries.is_empty() {
+                return Ok(None);
+            }
             for entry in entries.into_iter().take_while(|entry| entry.version <= last) {
                 version = entry.version;
                 let Ok(event) = entry.event else { return Ok(None) };
                 history = history.with(event.hash);
-            }
-            if !more && version < last {
-                return Ok(None);
             }
         }
         Ok(Some(history))

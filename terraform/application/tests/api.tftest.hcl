@@ -90,7 +90,7 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
       for kind, answer in jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"] : (
         strcontains(
           jsondecode(file("../../services/backend/openapi.json")).info.description,
-          "| `${trimprefix(jsondecode(answer.responseTemplates["application/json"]).type, "urn:problem:patient-checkins:")}` | ${answer.statusCode} |"
+          "| `${trimprefix(jsondecode(answer.responseTemplates["application/json"]).type, "urn:problem:patient-checkins:")}` | ${jsondecode(answer.responseTemplates["application/json"]).status} |"
         )
         # Whatever is not listed keeps the status that it has.
         && try(answer.statusCode, null) == (startswith(kind, "DEFAULT_") ? null : tostring(jsondecode(answer.responseTemplates["application/json"]).status))
