@@ -48,7 +48,7 @@ pub struct Options {
     /// [default: 50 made-up people]
     #[arg(long, value_name = "FILE")]
     pub roster: Option<PathBuf>,
-    /// Origin whose pages may read the API's answers, such as https://clinic.example; * for any
+    /// Origin whose pages may read the API's answers, such as `https://clinic.example`; `*` for any
     #[arg(long, value_name = "ORIGIN")]
     pub cors_allow_origin: Option<backend::AllowOrigin>,
     /// Port of the embedded DynamoDB; 0 lets the system choose
