@@ -36,6 +36,22 @@ fn reconciler(world: &World) -> Reconciler<EventTable, ProjectionTable, &Queue> 
     }
 }
 
+/// One whose invocation ends when it has read a page of each shard, and 14 more of the only one that has any: of a patient
+/// with an event each minute, those up to minute 29.
+fn cut_short_at_29(
+    world: &World,
+    clock: runtime::clock::Clock,
+) -> Reconciler<CountedPages, ProjectionTable, &Queue> {
+    let pages = EventShard::all().count() + 14;
+    Reconciler {
+        log: CountedPages::new(world.log.clone().with_page_limit(2), pages),
+        store: world.store(),
+        queue: &world.queue,
+        concurrency: 4,
+        clock,
+    }
+}
+
 async fn reconcile(world: &World) -> Summary {
     reconciler(world).handle(Request::default()).await.unwrap()
 }
@@ -159,20 +175,12 @@ async fn the_next_sweep_begins_at_the_oldest_event_that_could_not_be_applied() {
 async fn a_sweep_that_was_cut_short_is_gone_on_with() {
     let world = World::new().await;
     world.patient("p-1", 50).await;
-    let shards = EventShard::all().count();
-    let cut_short = Reconciler {
-        // A page of each shard, and 14 more of the only one that has any.
-        log: CountedPages::new(world.log.clone().with_page_limit(2), shards + 14),
-        store: world.store(),
-        queue: &world.queue,
-        concurrency: 4,
-        clock: NOW,
-    };
+    let cut_short = cut_short_at_29(&world, NOW);
     cut_short.handle(Request::default()).await.unwrap_err();
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(29)));
     // Asked for everything, it begins at the beginning, and what was reached stays so.
     cut_short.log.asked.store(0, SeqCst);
-    cut_short.log.most.store(shards, SeqCst);
+    cut_short.log.most.store(EventShard::all().count(), SeqCst);
     cut_short.handle(FULL).await.unwrap_err();
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(29)));
 
@@ -185,15 +193,7 @@ async fn a_sweep_that_was_cut_short_is_gone_on_with() {
 async fn a_sweep_that_was_cut_short_counts_for_nothing_that_was_recorded_after_it_began() {
     let world = World::new().await;
     world.patient("p-1", 50).await;
-    let shards = EventShard::all().count();
-    let cut_short = Reconciler {
-        // It reads events of up to minute 29.
-        log: CountedPages::new(world.log.clone().with_page_limit(2), shards + 14),
-        store: world.store(),
-        queue: &world.queue,
-        concurrency: 4,
-        clock: || at(20),
-    };
+    let cut_short = cut_short_at_29(&world, || at(20));
     cut_short.handle(Request::default()).await.unwrap_err();
     assert_eq!(world.store().swept_to(LIVE).await.unwrap(), Some(at(20)));
 }

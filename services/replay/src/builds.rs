@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 /// How a generation is built. It is kept before anything is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
-    /// When it was begun.
-    pub begun_at: Timestamp,
     /// Into how many segments the event table is divided, until the build is finished: another number would begin anew.
     pub segments: u16,
 }

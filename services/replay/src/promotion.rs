@@ -64,7 +64,7 @@ pub enum PromotionError {
     /// The generation lacks events that queries see today, or has others in their place. Fix what keeps them from being
     /// applied; or accept it, for a patient whose events are lost.
     #[error(
-        "not promoted: generation {generation} would show {} than is shown now{}; restore the events, or accept that \
+        "not promoted: generation {generation} would show {} shown now{}; restore the events, or accept that \
          they are lost with --accept-less PATIENT",
         lost.told(),
         fate(*given_up)
@@ -189,11 +189,11 @@ impl Lost {
         let behind = named(behind.map(|(patient, version)| format!("{patient} (up to event {version})")));
         let replaced = named(self.replaced.iter().map(ToString::to_string));
         match (behind, replaced) {
-            (Some(behind), None) => format!("less of {behind}"),
-            (None, Some(replaced)) => format!("other events of {replaced}"),
+            (Some(behind), None) => format!("less of {behind} than is"),
+            (None, Some(replaced)) => format!("other events of {replaced} than are"),
             (behind, replaced) => {
                 let [behind, replaced] = [behind, replaced].map(Option::unwrap_or_default);
-                format!("less of {behind}, and other events of {replaced},")
+                format!("less of {behind}, and other events of {replaced}, than is")
             }
         }
     }

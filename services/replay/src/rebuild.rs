@@ -173,7 +173,6 @@ impl<T: Tables> Rebuild<'_, T> {
             return Ok((building, begun.segments));
         }
         let begun = Begun {
-            begun_at: building.since,
             segments: self.segments,
         };
         builds.put_begun(building.generation, &begun).await?;

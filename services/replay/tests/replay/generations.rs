@@ -208,7 +208,7 @@ async fn promotion_that_would_show_other_events_is_refused_until_it_is_accepted(
         ]
     );
     let error = tables.rebuild().run(&|_, _| ()).await.unwrap_err();
-    let told = "generation g2 would show other events of p-4 than is shown now, and was given up;";
+    let told = "generation g2 would show other events of p-4 than are shown now, and was given up;";
     assert!(error.to_string().contains(told), "{error}");
     // The producer goes on while a generation waits to be promoted, so the two are at different versions.
     tables.dry_run().run(&|_, _| ()).await.unwrap();
