@@ -182,13 +182,14 @@ test("the order and the search are still there after a reload, and a name is in 
   const page = await listed(system.url);
   await page.check("#order-id", { force: true });
   await page.fill("#search", "p-00");
-  await until("they are found", async () => (await rows(page).count()) === 9);
-  assert.equal(page.url(), `${system.url}#order=id`);
   const isAsBefore = async () => {
+    // The back link leads to the list as it is without an order; the list then takes note of the one that it has.
+    await until("the address names the order", async () => page.url() === `${system.url}#order=id`);
     await until("they are found", async () => (await rows(page).count()) === 9);
     assert.equal(await page.inputValue("#search"), "p-00");
     assert.ok(await page.locator("#order-id").isChecked());
   };
+  await isAsBefore();
   await page.reload();
   await isAsBefore();
   await rows(page).first().locator("a").click();
@@ -200,7 +201,6 @@ test("the order and the search are still there after a reload, and a name is in 
   await rows(page).first().locator("a").click();
   await page.getByRole("link", { name: "All patients" }).click();
   await isAsBefore();
-  assert.equal(page.url(), `${system.url}#order=id`);
   await closed(page);
 });
 
