@@ -1,6 +1,6 @@
 //! The event table, its stream and the read model, on the embedded DynamoDB, for tests of what works on them.
 //!
-//! Only ever a dev-dependency.
+//! Only ever a dependency of tests, and of the benchmark.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
 )]
 
 mod counted_pages;
+mod meter;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -27,6 +28,7 @@ use read_model::item::{PK, SK, SUMMARY, patient_pk};
 use read_model::{Consistency, Control, ReadModelStore, ReadModelTable, RowRange};
 
 pub use counted_pages::CountedPages;
+pub use meter::{Bill, Meter};
 
 /// When everything in these tests happens, plus some minutes.
 #[must_use]
@@ -135,6 +137,16 @@ impl World {
     #[must_use]
     pub fn store(&self) -> ProjectionTable {
         ProjectionTable::new(self.client.clone(), READ_MODEL_TABLE)
+    }
+
+    /// The same tables, through this meter.
+    #[must_use]
+    pub fn metered(mut self, meter: &Meter) -> World {
+        self.client = meter.on(&self.client);
+        self.events = EventStore::new(self.client.clone(), EVENT_TABLE);
+        self.log = EventTable::new(self.client.clone(), EVENT_TABLE);
+        self.read_model = ReadModelTable::new(self.client.clone(), READ_MODEL_TABLE);
+        self
     }
 
     async fn append(&self, patient: &str, draft: &EventDraft) {

@@ -1,0 +1,230 @@
+//! What is measured, program by program.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cost::NotCounted;
+use crate::function::{Function, FunctionError, Program, Taken};
+use crate::tls::TlsError;
+use crate::world::{BatchShape, Site, query_event};
+
+/// A program could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MeasureError {
+    /// It failed.
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    /// What it cost is not known.
+    #[error(transparent)]
+    NotCounted(#[from] NotCounted),
+    /// Its trust store could not be written.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// How often things are done until a number is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// Cold starts, of which the median counts.
+    pub(crate) cold_starts: usize,
+    /// Warm invocations before any is counted: just-in-time compilers get their chance.
+    pub(crate) warm_up: usize,
+    /// Warm invocations that are counted.
+    pub(crate) warm: usize,
+    /// Batches of 100 records that are counted.
+    pub(crate) batches: usize,
+}
+
+impl Effort {
+    /// For numbers to publish.
+    pub(crate) const FULL: Effort = Effort {
+        cold_starts: 11,
+        warm_up: 300,
+        warm: 300,
+        batches: 10,
+    };
+    /// For a first look, or a machine that is busy.
+    pub(crate) const QUICK: Effort = Effort {
+        cold_starts: 3,
+        warm_up: 30,
+        warm: 30,
+        batches: 2,
+    };
+
+    /// How many batches of a shape are counted: fewer of the large ones, which vary less.
+    fn batches_of(self, shape: BatchShape) -> usize {
+        (self.batches * 100 / shape.records().max(1)).max(1)
+    }
+}
+
+/// What a query costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueryCost {
+    /// From `exec` to the request for the first invocation.
+    pub(crate) init: Taken,
+    /// From `exec` to the first answer, with the first connection to DynamoDB.
+    pub(crate) cold: Taken,
+    /// One of many invocations.
+    pub(crate) warm: Taken,
+    /// The most memory that the process ever had, in bytes.
+    pub(crate) peak_memory: u64,
+    /// The body of the answer.
+    pub(crate) body: String,
+}
+
+/// What batches of one shape cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchCost {
+    /// Their shape.
+    pub(crate) shape: BatchShape,
+    /// One of them.
+    pub(crate) taken: Taken,
+}
+
+/// What a projector costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProjectorCost {
+    /// By shape.
+    pub(crate) batches: Vec<BatchCost>,
+    /// The most memory that the process ever had, in bytes.
+    pub(crate) peak_memory: u64,
+}
+
+impl BatchShape {
+    /// How many stream records.
+    #[must_use]
+    pub(crate) const fn records(self) -> usize {
+        self.patients * self.check_ins
+    }
+}
+
+impl BatchCost {
+    /// CPU time for 100 stream records.
+    #[must_use]
+    pub(crate) fn cpu_per_100(&self) -> Duration {
+        let records = u32::try_from(self.shape.records()).unwrap_or(u32::MAX).max(1);
+        self.taken.cpu * 100 / records
+    }
+}
+
+/// Measures a program that answers queries.
+///
+/// # Errors
+/// [`MeasureError`]
+pub(crate) async fn query(site: &Site, program: &Program, effort: Effort) -> Result<QueryCost, MeasureError> {
+    let event = query_event();
+    let environment = site.environment(program)?;
+    let mut inits = Vec::new();
+    let mut colds = Vec::new();
+    let mut last = None;
+    for _ in 0..effort.cold_starts {
+        let (mut function, init) = Function::start(program, &environment, site.folder()).await?;
+        let (answer, first) = function.invoke(event.clone()).await?;
+        inits.push(init);
+        colds.push(Taken {
+            cpu: init.cpu + first.cpu,
+            wall: init.wall + first.wall,
+        });
+        if let Some((before, _)) = last.replace((function, answer)) {
+            before.end().await;
+        }
+    }
+    // There is one, as there were cold starts.
+    let Some((mut function, answer)) = last else {
+        unreachable!("no cold start")
+    };
+    for _ in 0..effort.warm_up {
+        function.invoke(event.clone()).await?;
+    }
+    let mut warm = Vec::with_capacity(effort.warm);
+    for _ in 0..effort.warm {
+        warm.push(function.invoke(event.clone()).await?.1);
+    }
+    let peak_memory = function.cost()?.peak_memory;
+    function.end().await;
+    Ok(QueryCost {
+        init: median(&inits),
+        cold: median(&colds),
+        warm: Taken {
+            // Garbage is collected now and then only, and belongs to all.
+            cpu: mean(warm.iter().map(|taken| taken.cpu)),
+            wall: median(&warm).wall,
+        },
+        peak_memory,
+        body: body(&answer),
+    })
+}
+
+/// Measures a projector with batches of these shapes.
+///
+/// # Errors
+/// [`MeasureError`]
+pub(crate) async fn projector(
+    site: &Site,
+    program: &Program,
+    shapes: &[BatchShape],
+    effort: Effort,
+) -> Result<ProjectorCost, MeasureError> {
+    let (mut function, _) = Function::start(program, &site.environment(program)?, site.folder()).await?;
+    let prefix = program.name.replace(' ', "-");
+    let mut batches = Vec::new();
+    for &shape in shapes {
+        let mut taken = Vec::new();
+        // The first one is for warming up.
+        for time in 0..=effort.batches_of(shape) {
+            let name = format!("{prefix}-{}-{}-{time}", shape.patients, shape.check_ins);
+            let batch = site.batch(&name, shape);
+            acknowledged(function.invoke(batch.registrations).await?.0.as_ref());
+            let (answer, one) = function.invoke(batch.check_ins).await?;
+            acknowledged(&answer);
+            if time > 0 {
+                taken.push(one);
+            }
+            site.is_applied(&batch.patients, shape.check_ins).await;
+        }
+        batches.push(BatchCost {
+            shape,
+            taken: Taken {
+                cpu: mean(taken.iter().map(|taken| taken.cpu)),
+                wall: median(&taken).wall,
+            },
+        });
+    }
+    let peak_memory = function.cost()?.peak_memory;
+    function.end().await;
+    Ok(ProjectorCost { batches, peak_memory })
+}
+
+/// # Panics
+/// A batch that was not applied whole says nothing about what applying costs.
+fn acknowledged(answer: &[u8]) {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let failures = answer.get("batchItemFailures").and_then(Value::as_array);
+    assert!(failures.is_some_and(Vec::is_empty), "a batch failed: {answer}");
+}
+
+fn body(answer: &[u8]) -> String {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let body = answer.get("body").and_then(Value::as_str);
+    body.unwrap_or_default().to_owned()
+}
+
+/// The median of each.
+fn median(taken: &[Taken]) -> Taken {
+    Taken {
+        cpu: middle(taken.iter().map(|taken| taken.cpu)),
+        wall: middle(taken.iter().map(|taken| taken.wall)),
+    }
+}
+
+fn middle(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn mean(times: impl ExactSizeIterator<Item = Duration>) -> Duration {
+    let count = u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
+    times.sum::<Duration>() / count
+}

@@ -1,0 +1,197 @@
+//! What came of a run, and how it compares with what was aimed at (docs/PERFORMANCE.md).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::Measured;
+use crate::measure::BatchCost;
+use crate::table::{Table, digits, mebibytes, millis, times};
+
+/// What came of a run.
+pub(crate) struct Summary<'a> {
+    /// The services first, then the peers.
+    pub(crate) measured: &'a [Measured],
+    /// The services' programs, in bytes.
+    pub(crate) sizes: Vec<(&'static str, u64)>,
+    /// How long measuring took.
+    pub(crate) took: Duration,
+}
+
+/// Something aimed at.
+struct Target {
+    what: String,
+    aim: String,
+    found: String,
+    met: bool,
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\nA query, GET /patients/{{id}}/checkins with 50 rows, DynamoDB over TLS\n"
+        )?;
+        writeln!(f, "{}", self.queries())?;
+        writeln!(
+            f,
+            "A projector, CPU time for 100 stream records (time on the clock for the batch)\n"
+        )?;
+        writeln!(f, "{}", self.projectors())?;
+        writeln!(f, "Programs\n")?;
+        let mut sizes = Table::new(&["", "size"]);
+        for (name, bytes) in &self.sizes {
+            sizes.row(&[(*name).to_owned(), mebibytes(*bytes)]);
+        }
+        writeln!(f, "{sizes}")?;
+        writeln!(f, "Targets\n")?;
+        let mut targets = Table::new(&["", "aim", "found", ""]);
+        for target in self.targets() {
+            let met = if target.met { "ok" } else { "NOT MET" };
+            targets.row(&[target.what, target.aim, target.found, met.to_owned()]);
+        }
+        writeln!(f, "{targets}")?;
+        writeln!(f, "measured in {:.0} s", self.took.as_secs_f64())
+    }
+}
+
+impl Summary<'_> {
+    fn queries(&self) -> Table {
+        let heading = [
+            "",
+            "cold CPU",
+            "(init)",
+            "cold wall",
+            "warm CPU",
+            "warm wall",
+            "peak memory",
+        ];
+        let mut table = Table::new(&heading);
+        for Measured { name, query, .. } in self.measured {
+            table.row(&[
+                (*name).to_owned(),
+                millis(query.cold.cpu),
+                millis(query.init.cpu),
+                millis(query.cold.wall),
+                millis(query.warm.cpu),
+                millis(query.warm.wall),
+                mebibytes(query.peak_memory),
+            ]);
+        }
+        table
+    }
+
+    fn projectors(&self) -> Table {
+        let Some(first) = self.measured.first() else {
+            return Table::default();
+        };
+        let mut heading = vec![String::new()];
+        heading.extend(first.projector.batches.iter().map(|batch| {
+            let kind = if batch.shape.check_ins > 1 {
+                "dense"
+            } else {
+                "sparse"
+            };
+            format!("{} {kind}", batch.shape.records())
+        }));
+        heading.push("peak memory".to_owned());
+        let mut table = Table::default();
+        table.row(&heading);
+        for Measured { name, projector, .. } in self.measured {
+            let mut row = vec![(*name).to_owned()];
+            for index in 0..first.projector.batches.len() {
+                row.push(projector.batches.get(index).map_or_else(
+                    || "-".to_owned(),
+                    |batch| format!("{} ({})", millis(batch.cpu_per_100()), millis(batch.taken.wall)),
+                ));
+            }
+            row.push(mebibytes(projector.peak_memory));
+            table.row(&row);
+        }
+        table
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let Some((ours, peers)) = self.measured.split_first() else {
+            return Vec::new();
+        };
+        let peer = |name: &str| peers.iter().find(|peer| peer.name == name);
+        let mut targets = Vec::new();
+        for (name, aim) in [("Node", 20.0), ("stock Rust", 5.0)] {
+            if let Some(peer) = peer(name) {
+                let what = format!("cold start, CPU, against {name}");
+                targets.push(at_least(
+                    &what,
+                    aim,
+                    times(peer.query.cold.cpu, ours.query.cold.cpu),
+                ));
+                let what = format!("cold start, wall, against {name}");
+                targets.push(at_least(
+                    &what,
+                    aim,
+                    times(peer.query.cold.wall, ours.query.cold.wall),
+                ));
+            }
+        }
+        let cold = ours.query.cold.cpu;
+        targets.push(Target {
+            what: "cold start, CPU".to_owned(),
+            aim: "<= 6 ms".to_owned(),
+            found: millis(cold),
+            met: cold <= Duration::from_millis(6),
+        });
+        targets.push(at_most_mebibytes(
+            "peak memory of a query",
+            8,
+            ours.query.peak_memory,
+        ));
+        let largest = self
+            .sizes
+            .iter()
+            .map(|(_, bytes)| *bytes)
+            .max()
+            .unwrap_or_default();
+        targets.push(at_most_mebibytes("largest program", 5, largest));
+        for (name, aim) in [("Node", 10.0), ("Python", 8.0)] {
+            if let Some(peer) = peer(name) {
+                let what = format!("warm query, CPU, against {name}");
+                targets.push(at_least(
+                    &what,
+                    aim,
+                    times(peer.query.warm.cpu, ours.query.warm.cpu),
+                ));
+            }
+        }
+        if let Some(node) = peer("Node") {
+            let pairs = ours.projector.batches.iter().zip(&node.projector.batches);
+            for (one, other) in pairs.filter(|(one, _)| one.shape.records() == 100) {
+                let kind = if one.shape.check_ins > 1 {
+                    "dense"
+                } else {
+                    "sparse"
+                };
+                let what = format!("projector, 100 {kind} records, CPU, against Node");
+                let ratio = times(BatchCost::cpu_per_100(other), BatchCost::cpu_per_100(one));
+                targets.push(at_least(&what, 10.0, ratio));
+            }
+        }
+        targets
+    }
+}
+
+fn at_least(what: &str, aim: f64, found: f64) -> Target {
+    Target {
+        what: what.to_owned(),
+        aim: format!(">= {aim} x"),
+        found: format!("{} x", digits(found)),
+        met: found >= aim,
+    }
+}
+
+fn at_most_mebibytes(what: &str, aim: u64, found: u64) -> Target {
+    Target {
+        what: what.to_owned(),
+        aim: format!("<= {aim} MiB"),
+        found: mebibytes(found),
+        met: found <= aim << 20,
+    }
+}
