@@ -1,6 +1,5 @@
 //! The programs that are measured: the services as they are deployed, and their peers. Each is built first.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -193,7 +192,7 @@ pub(crate) fn node(places: &Places) -> Result<Pair, BuildError> {
         npm.current_dir(&folder).args(arguments);
         run(npm)?;
     }
-    let node = found_in_path("node")?;
+    let node = executable("node", ["-p", "process.execPath"])?;
     let program = |name, bundle| Program {
         name,
         executable: node.clone(),
@@ -215,9 +214,10 @@ pub(crate) fn node(places: &Places) -> Result<Pair, BuildError> {
 pub(crate) fn python(places: &Places) -> Result<Pair, BuildError> {
     let folder = places.folder("python")?;
     copy(&places.peer("python"), &folder)?;
+    let python = executable("python3", ["-c", "import sys; print(sys.executable)"])?;
     let packages = folder.join("packages");
     if !packages.join("boto3").exists() {
-        let mut pip = Command::new("python3");
+        let mut pip = Command::new(&python);
         pip.current_dir(&folder)
             .args([
                 "-m",
@@ -232,7 +232,6 @@ pub(crate) fn python(places: &Places) -> Result<Pair, BuildError> {
             .arg(&packages);
         run(pip)?;
     }
-    let python = found_in_path("python3")?;
     let mut compile = Command::new(&python);
     compile.args(["-m", "compileall", "-q"]).arg(&folder);
     run(compile)?;
@@ -266,17 +265,22 @@ fn run(mut command: Command) -> Result<(), BuildError> {
     })
 }
 
-/// Where a tool is: the functions that are measured have no `PATH`.
-#[allow(clippy::disallowed_methods, reason = "a path is not a setting")]
-fn found_in_path(tool: &str) -> Result<PathBuf, BuildError> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(tool))
-        .find(|file| file.is_file())
-        .ok_or_else(|| BuildError::Missing {
+/// Where the program is that a tool's name leads to, as the tool itself says: what `PATH` has may be a script that starts it.
+fn executable(tool: &str, arguments: [&str; 2]) -> Result<PathBuf, BuildError> {
+    let mut command = Command::new(tool);
+    let output = command
+        .args(arguments)
+        .output()
+        .map_err(|source| BuildError::Missing {
             tool: tool.to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })
+            source,
+        })?;
+    if !output.status.success() {
+        return Err(BuildError::Failed {
+            command: format!("{command:?}"),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }
 
 /// Copies the files of a folder that has no other folders.

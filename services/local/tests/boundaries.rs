@@ -135,6 +135,28 @@ fn every_outside_crate_has_its_reason_in_the_architecture() {
 }
 
 #[test]
+fn the_benchmark_links_none_of_the_services_that_it_measures() {
+    check_apart("bench", |name| {
+        ["checkin", "projector", "backend", "reconciler", "replay", "local"].contains(&name)
+    });
+}
+
+#[test]
+fn nothing_reaches_the_benchmark_nor_what_only_tests_and_it_need() {
+    let links = links();
+    for from in links
+        .keys()
+        .filter(|name| !["bench", "testbed", "simulator"].contains(&name.as_str()))
+    {
+        // Those of tests do not count here.
+        let reached = reach(&links, from);
+        for name in ["bench", "testbed", "simulator", "rcgen"] {
+            assert!(!reached.contains(name), "{from} reaches {name}");
+        }
+    }
+}
+
+#[test]
 fn only_local_has_the_embedded_database() {
     for from in ["checkin", "projector", "reconciler", "backend", "replay"] {
         check_apart(from, |name| {
