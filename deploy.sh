@@ -146,7 +146,7 @@ choose_container_tool() {
 collect_sources() {
   sources=$scratch/sources
   mkdir "$sources"
-  tar -C "$root" -cf - --exclude '*/tests' --exclude '*/target' --exclude own-roster.json \
+  tar -C "$root" -cf - --exclude '*/tests' --exclude '*/target' --exclude '*/peers' --exclude own-roster.json \
     Cargo.toml Cargo.lock services shared | tar -C "$sources" -xf -
   own_roster=false
   case ${ROSTER:-built-in} in
