@@ -8,6 +8,7 @@
     reason = "functions that tests share are tests too, and json! makes values"
 )]
 
+mod budgets;
 mod contract;
 mod document;
 mod fixture;

@@ -5,6 +5,7 @@
     reason = "what a test builds on is there, or the test fails"
 )]
 
+mod budgets;
 mod fixture;
 
 use std::collections::HashSet;
