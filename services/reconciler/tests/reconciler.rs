@@ -202,7 +202,7 @@ async fn a_sweep_that_was_cut_short_counts_for_nothing_that_was_recorded_after_i
 async fn what_the_projector_was_late_with_is_kept_for_whoever_asks_how_the_projection_is() {
     let world = World::new().await;
     let lag = async || {
-        let sweep = world.read_model.sweep(LIVE).await.unwrap();
+        let sweep = world.read_model.freshness(LIVE).await.unwrap().sweep;
         sweep.unwrap().lag_millis
     };
     world.patient("p-1", 2).await;
@@ -227,7 +227,7 @@ async fn what_the_projector_was_late_with_is_kept_for_whoever_asks_how_the_proje
 #[tokio::test]
 async fn the_mark_of_a_sweep_tells_what_it_applied_and_what_the_one_before_came_to() {
     let world = World::new().await;
-    let mark = async || world.read_model.sweep(LIVE).await.unwrap().unwrap();
+    let mark = async || world.read_model.freshness(LIVE).await.unwrap().sweep.unwrap();
     world.patient("p-1", 2).await;
     reconcile(&world).await;
     let first = mark().await;
@@ -259,7 +259,7 @@ async fn a_sweep_that_was_cut_short_takes_back_nothing_that_was_found_before() {
     let world = World::new().await;
     world.patient("p-1", 50).await;
     reconcile(&world).await;
-    let first = world.read_model.sweep(LIVE).await.unwrap().unwrap();
+    let first = world.read_model.freshness(LIVE).await.unwrap().sweep.unwrap();
     assert!(first.lag_millis > 0);
     // A page of each shard; what is looked at again is all there.
     let cut_short = Reconciler {
@@ -276,7 +276,7 @@ async fn a_sweep_that_was_cut_short_takes_back_nothing_that_was_found_before() {
         world.check_in("p-1", minute).await;
     }
     cut_short.handle(Request::default()).await.unwrap_err();
-    let mark = world.read_model.sweep(LIVE).await.unwrap().unwrap();
+    let mark = world.read_model.freshness(LIVE).await.unwrap().sweep.unwrap();
     assert!(mark.swept_to > first.swept_to, "{mark:?}");
     assert!(mark.lag_millis >= first.lag_millis, "{mark:?}");
     assert_eq!(mark.before, first.before);
@@ -291,7 +291,7 @@ async fn the_time_between_two_ticks_is_kept_and_a_sweep_by_hand_does_not_change_
             tick: tick.map(at),
         };
         reconciler(&world).handle(request).await.unwrap();
-        let mark = world.read_model.sweep(LIVE).await.unwrap().unwrap();
+        let mark = world.read_model.freshness(LIVE).await.unwrap().sweep.unwrap();
         mark.period_millis.map(|millis| millis / 60_000)
     };
     assert_eq!(sweep(None).await, None);

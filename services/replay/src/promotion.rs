@@ -290,8 +290,8 @@ impl<T: Tables> Promotion<'_, T> {
             return Ok(());
         };
         let active = current(self.tables.projection()).await?.active;
-        let progress = self.tables.read_model().progress(active).await?;
-        if progress.is_some_and(|progress| progress.software.as_deref() != Some(software)) {
+        let freshness = self.tables.read_model().freshness(active).await?;
+        if freshness.progress.is_some_and(|progress| progress.software.as_deref() != Some(software)) {
             let generation = self.building.generation;
             return Err(PromotionError::OtherProjector { generation });
         }

@@ -228,7 +228,7 @@ impl ProjectionStore for ProjectionTable {
         progress: &Progress,
     ) -> Result<(), ProjectionUnavailable> {
         let keyed = Keyed {
-            pk: item::progress_pk(generation),
+            pk: item::freshness_pk(generation),
             sk: PROGRESS,
             content: progress,
         };
@@ -239,12 +239,12 @@ impl ProjectionStore for ProjectionTable {
 
 impl SweepStore for ProjectionTable {
     async fn last_sweep(&self, generation: Generation) -> Result<Option<Sweep>, ProjectionUnavailable> {
-        self.get(&item::sweep_pk(generation), SWEEP).await
+        self.get(&item::freshness_pk(generation), SWEEP).await
     }
 
     async fn put_sweep(&self, generation: Generation, sweep: &Sweep) -> Result<(), ProjectionUnavailable> {
         let keyed = Keyed {
-            pk: item::sweep_pk(generation),
+            pk: item::freshness_pk(generation),
             sk: SWEEP,
             content: sweep,
         };

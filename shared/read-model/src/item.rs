@@ -4,8 +4,8 @@
 //! | `pk` | `sk` | item |
 //! |---|---|---|
 //! | `control` | `control` | [`Control`]: which generations there are |
-//! | `g1#progress` | `progress` | [`Progress`] |
-//! | `g1#sweep` | `sweep` | [`Sweep`] |
+//! | `g1#freshness` | `progress` | [`Progress`] |
+//! | `g1#freshness` | `sweep` | [`Sweep`] |
 //! | `g1#build` | … | how far a replay has come; the crate `replay` |
 //! | `g1#patient#p-001` | `summary` | [`SummaryItem`] |
 //! | `g1#patient#p-001` | `checkin#2026-11-24T09:30:00.000Z#000000000002` | [`RowItem`] |
@@ -236,16 +236,11 @@ pub fn patient_pk(generation: Generation, patient: &PatientId) -> String {
     format!("{generation}#patient#{patient}")
 }
 
-/// Partition key of a generation's progress.
+/// Partition key of what tells how fresh a generation is: its progress, and its sweep. Every request asks for both, so they are
+/// where one query finds them.
 #[must_use]
-pub fn progress_pk(generation: Generation) -> String {
-    format!("{generation}#progress")
-}
-
-/// Partition key of a generation's sweep.
-#[must_use]
-pub fn sweep_pk(generation: Generation) -> String {
-    format!("{generation}#sweep")
+pub fn freshness_pk(generation: Generation) -> String {
+    format!("{generation}#freshness")
 }
 
 /// The generation that an item with this partition key belongs to, if it belongs to one.

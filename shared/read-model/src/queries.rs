@@ -12,8 +12,6 @@ use domain::{
     CheckinRow, Generation, ListingShard, Patient, PatientId, PatientState, StreamVersion, Timestamp,
 };
 
-use futures::future::try_join;
-
 use crate::freshness::Freshness;
 use crate::merge::{Merge, ShardedIndex};
 use crate::store::{
@@ -45,8 +43,8 @@ pub struct PatientSummary {
 pub struct Listing<T, Place> {
     /// The entries, in order.
     pub items: Vec<T>,
-    /// What to go on after, if there is more. (Something may have gone by then; a page after this place can be
-    /// empty only if it has.)
+    /// What to go on after, if there is more. (Something may have gone by then, or cannot be listed: so a page after this
+    /// place can be empty, and is the last one then.)
     pub next: Option<Place>,
 }
 
@@ -112,12 +110,7 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
     /// # Errors
     /// [`ReadModelUnavailable`]: retry later.
     pub async fn freshness(&self) -> Result<Freshness, ReadModelUnavailable> {
-        let (progress, sweep) = try_join(
-            self.store.progress(self.generation),
-            self.store.sweep(self.generation),
-        )
-        .await?;
-        Ok(Freshness { progress, sweep })
+        self.store.freshness(self.generation).await
     }
 
     /// One patient, if version `at_least` has been applied ([`StreamVersion::EMPTY`]: whatever has been).
@@ -157,28 +150,34 @@ impl<'a, S: ReadModelStore> Queries<'a, S> {
         after: Option<&PatientId>,
         limit: PageLimit,
     ) -> Result<Listing<PatientSummary, PatientId>, ReadModelUnavailable> {
-        let wanted = limit.and_one_more();
+        let wanted = usize::from(limit.0);
         let mut ids = Merge::new(ById(self), after, limit.0);
-        let mut found = Vec::with_capacity(wanted);
-        while found.len() < wanted {
+        let mut found: Vec<PatientSummary> = Vec::with_capacity(wanted);
+        let mut candidates = Vec::new();
+        loop {
+            // One id more tells whether there is a further page. The summary that belongs to it is the next page's to read.
             let missing = wanted - found.len();
-            let candidates = ids.take(missing).await?;
+            candidates.extend(ids.take(missing + 1 - candidates.len()).await?);
+            let further = candidates.split_off(missing.min(candidates.len()));
             let states = self
                 .store
                 .states(self.generation, &candidates, Consistency::Eventual)
                 .await?;
-            let at_end = candidates.len() < missing;
             found.extend(
                 candidates
                     .into_iter()
                     .zip(states)
                     .filter_map(|(id, stored)| PatientSummary::to_list(id, stored)),
             );
-            if at_end {
-                break;
+            candidates = further;
+            if candidates.is_empty() || found.len() == wanted {
+                let last = found.last().filter(|_| !candidates.is_empty());
+                return Ok(Listing {
+                    next: last.map(|last| last.id.clone()),
+                    items: found,
+                });
             }
         }
-        Ok(Listing::of(found, limit, |last| last.id.clone()))
     }
 
     /// Registered patients, the one who checked in last first, those who never did at the end, after the place

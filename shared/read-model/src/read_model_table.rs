@@ -11,9 +11,10 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::freshness::Freshness;
 use crate::item::{
-    self, BY_ID, BY_RECENT, CONTROL, Control, PATIENT_ID, PK, PROGRESS, Progress, RECENT_KEY, RowItem, SHARD,
-    SK, SUMMARY, SWEEP, SummaryItem, Sweep,
+    self, BY_ID, BY_RECENT, CONTROL, Control, PATIENT_ID, PK, PROGRESS, RECENT_KEY, RowItem, SHARD, SK,
+    SUMMARY, SWEEP, SummaryItem,
 };
 use crate::store::{
     Consistency, MalformedSummary, Page, ReadModelStore, ReadModelUnavailable, RecentEntry, RowRange,
@@ -43,19 +44,6 @@ impl ReadModelTable {
             client,
             table: table.into(),
         }
-    }
-
-    async fn get<T: DeserializeOwned>(&self, pk: &str, sk: &str) -> Result<Option<T>, ReadModelUnavailable> {
-        let found = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(PK, text(pk))
-            .key(SK, text(sk))
-            .send()
-            .await
-            .map_err(unavailable)?;
-        found.item.map(decode).transpose()
     }
 
     /// The summaries of at most [`BATCH_GET`] patients, by their partition keys: a malformed one may not say whose
@@ -117,15 +105,38 @@ impl ReadModelTable {
 
 impl ReadModelStore for ReadModelTable {
     async fn control(&self) -> Result<Option<Control>, ReadModelUnavailable> {
-        self.get(CONTROL, CONTROL).await
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(PK, text(CONTROL))
+            .key(SK, text(CONTROL))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        found.item.map(decode).transpose()
     }
 
-    async fn progress(&self, generation: Generation) -> Result<Option<Progress>, ReadModelUnavailable> {
-        self.get(&item::progress_pk(generation), PROGRESS).await
-    }
-
-    async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
-        self.get(&item::sweep_pk(generation), SWEEP).await
+    async fn freshness(&self, generation: Generation) -> Result<Freshness, ReadModelUnavailable> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("#pk = :pk")
+            .expression_attribute_names("#pk", PK)
+            .expression_attribute_values(":pk", text(item::freshness_pk(generation)))
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let mut freshness = Freshness::default();
+        for stored in found.items.into_iter().flatten() {
+            match stored.get(SK).and_then(|sk| sk.as_s().ok()).map(String::as_str) {
+                Some(PROGRESS) => freshness.progress = Some(decode(stored)?),
+                Some(SWEEP) => freshness.sweep = Some(decode(stored)?),
+                _ => {}
+            }
+        }
+        Ok(freshness)
     }
 
     async fn states(

@@ -5,7 +5,8 @@ use std::future::Future;
 use domain::{CheckinRow, Generation, ListingShard, PatientId, PatientState, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::item::{Control, Progress, Sweep};
+use crate::freshness::Freshness;
+use crate::item::Control;
 
 /// The read model could not be read: throttled, unreachable, or not there. Retry later.
 #[derive(Debug, thiserror::Error)]
@@ -104,17 +105,11 @@ pub trait ReadModelStore: Send + Sync {
     /// ago, so the generation that was active before has to stay for a while.
     fn control(&self) -> impl Future<Output = Result<Option<Control>, ReadModelUnavailable>> + Send;
 
-    /// A generation's progress; `None` before anything was projected into it.
-    fn progress(
+    /// Who has confirmed what of a generation. Not consistent either.
+    fn freshness(
         &self,
         generation: Generation,
-    ) -> impl Future<Output = Result<Option<Progress>, ReadModelUnavailable>> + Send;
-
-    /// A generation's last sweep; `None` before it was compared with the events.
-    fn sweep(
-        &self,
-        generation: Generation,
-    ) -> impl Future<Output = Result<Option<Sweep>, ReadModelUnavailable>> + Send;
+    ) -> impl Future<Output = Result<Freshness, ReadModelUnavailable>> + Send;
 
     /// What is stored of these patients, each named once, in their order.
     fn states(

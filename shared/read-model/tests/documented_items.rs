@@ -7,8 +7,8 @@
 
 use domain::Generation;
 use read_model::item::{
-    CONTROL, Control, PROGRESS, Progress, RowItem, SWEEP, SummaryItem, Sweep, patient_pk, progress_pk,
-    row_sk, sweep_pk,
+    CONTROL, Control, PROGRESS, Progress, RowItem, SWEEP, SummaryItem, Sweep, freshness_pk, patient_pk,
+    row_sk,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,10 +65,10 @@ fn the_documented_control_progress_and_sweep_are_what_is_stored() {
     assert_eq!(control.building, Some(control.latest));
     assert_eq!(keys, [CONTROL, CONTROL]);
     let (_, keys) = example::<Progress>("progress");
-    assert_eq!(keys, [progress_pk(Generation::FIRST).as_str(), PROGRESS]);
+    assert_eq!(keys, [freshness_pk(Generation::FIRST).as_str(), PROGRESS]);
     let (_, keys) = example::<Sweep>("sweep");
-    assert_eq!(keys, [sweep_pk(Generation::FIRST).as_str(), SWEEP]);
+    assert_eq!(keys, [freshness_pk(Generation::FIRST).as_str(), SWEEP]);
     let (sweep, keys) = example::<Sweep>("later sweep");
     assert!(sweep.applied_at.is_some() && sweep.before.is_some() && sweep.period_millis.is_some());
-    assert_eq!(keys, [sweep_pk(Generation::FIRST).as_str(), SWEEP]);
+    assert_eq!(keys, [freshness_pk(Generation::FIRST).as_str(), SWEEP]);
 }

@@ -10,8 +10,8 @@ use domain::{
 use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
 use read_model::item::{RowItem, SummaryItem};
 use read_model::{
-    CheckinsQuery, Consistency, Control, Page, PageLimit, PatientError, Progress, Queries, ReadModelStore,
-    ReadModelTable, ReadModelUnavailable, RecentEntry, RowRange, StoredState, Sweep,
+    CheckinsQuery, Consistency, Control, Freshness, Page, PageLimit, PatientError, Queries, ReadModelStore,
+    ReadModelTable, ReadModelUnavailable, RecentEntry, RowRange, StoredState,
 };
 
 const G1: Generation = Generation::FIRST;
@@ -81,12 +81,8 @@ impl ReadModelStore for Store {
         self.table.control().await
     }
 
-    async fn progress(&self, generation: Generation) -> Result<Option<Progress>, ReadModelUnavailable> {
-        self.table.progress(generation).await
-    }
-
-    async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
-        self.table.sweep(generation).await
+    async fn freshness(&self, generation: Generation) -> Result<Freshness, ReadModelUnavailable> {
+        self.table.freshness(generation).await
     }
 
     async fn states(

@@ -17,7 +17,7 @@ use projection::{
     QuarantineQueue, QueueUnavailable, SWEEP_OVERLAP_MILLIS, SweepStore,
 };
 use read_model::{
-    Consistency, Control, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
+    Consistency, Control, Freshness, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
     RowRange, StoredState, Sweep, item,
 };
 
@@ -822,20 +822,16 @@ impl ReadModelStore for Stores<'_> {
         .map_err(read_model_unavailable)
     }
 
-    async fn progress(&self, generation: Generation) -> Result<Option<Progress>, ReadModelUnavailable> {
+    async fn freshness(&self, generation: Generation) -> Result<Freshness, ReadModelUnavailable> {
         self.read(
-            "read progress",
-            |world| world.tables.build(generation)?.progress.clone(),
-            |_| generation.to_string(),
-        )
-        .await
-        .map_err(read_model_unavailable)
-    }
-
-    async fn sweep(&self, generation: Generation) -> Result<Option<Sweep>, ReadModelUnavailable> {
-        self.read(
-            "read sweep",
-            |world| world.tables.build(generation)?.sweep.clone(),
+            "read freshness",
+            |world| {
+                let build = world.tables.build(generation);
+                Freshness {
+                    progress: build.and_then(|build| build.progress.clone()),
+                    sweep: build.and_then(|build| build.sweep.clone()),
+                }
+            },
             |_| generation.to_string(),
         )
         .await

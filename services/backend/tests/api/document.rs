@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use read_model::Progress;
-use read_model::item::{PROGRESS, progress_pk};
+use read_model::item::{PROGRESS, freshness_pk};
 use serde_json::{Value, json};
 
 use crate::contract::{Answered, Contract};
@@ -63,7 +63,7 @@ async fn every_answer_of_the_document_is_given_and_no_other() {
         applied_at: at(9),
         software: None,
     };
-    let pk = progress_pk(G1);
+    let pk = freshness_pk(G1);
     api.put(Keyed {
         pk,
         sk: PROGRESS,

@@ -1,7 +1,7 @@
 //! Whether the read model is known to follow the events, and who is told when it does not.
 
 use domain::{Generation, Timestamp};
-use read_model::item::{PROGRESS, SWEEP, progress_pk, sweep_pk};
+use read_model::item::{PROGRESS, SWEEP, freshness_pk};
 use read_model::{Progress, Sweep};
 use runtime::clock::Clock;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ async fn put_progress(api: &Api, generation: Generation, recorded_at: Timestamp,
         applied_at,
         software: None,
     };
-    let pk = progress_pk(generation);
+    let pk = freshness_pk(generation);
     api.put(Keyed {
         pk,
         sk: PROGRESS,
@@ -28,7 +28,7 @@ async fn put_sweep(api: &Api, generation: Generation, swept_to: Timestamp, lag_m
         lag_millis,
         ..Sweep::clean(swept_to)
     };
-    let pk = sweep_pk(generation);
+    let pk = freshness_pk(generation);
     api.put(Keyed {
         pk,
         sk: SWEEP,

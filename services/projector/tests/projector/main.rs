@@ -623,15 +623,15 @@ async fn a_generation_that_other_software_is_building_is_left_alone() {
     for patient in ["p-1", "p-2", "p-3"] {
         assert_eq!(world.state(building, patient).await, PatientState::default());
     }
-    let progress = world.read_model.progress(building).await.unwrap();
-    assert_eq!(progress, None);
+    let freshness = world.read_model.freshness(building).await.unwrap();
+    assert_eq!(freshness.progress, None);
 }
 
 #[tokio::test]
 async fn progress_tells_the_lag_and_the_software() {
     let world = three_patients().await;
     check(&world, [whole_stream(&world)]).await;
-    let progress = world.read_model.progress(LIVE).await.unwrap().unwrap();
+    let progress = world.read_model.freshness(LIVE).await.unwrap().progress.unwrap();
     assert_eq!((progress.recorded_at, progress.applied_at), (at(10), at(1_000)));
     assert_eq!(progress.software.as_deref(), Some(SOFTWARE));
 }
