@@ -135,7 +135,9 @@ resource "aws_dynamodb_table" "read_model" {
     name            = "by_recent"
     hash_key        = "shard"
     range_key       = "recent_key"
-    projection_type = "ALL"
+    projection_type = "INCLUDE"
+    # What a list shows.
+    non_key_attributes = ["patient_id", "applied", "name", "registered_at", "checkin_count", "last_checkin_at", "quarantine"]
   }
 
   # Without one, DynamoDB encrypts with a key of its own.

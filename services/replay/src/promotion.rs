@@ -291,7 +291,10 @@ impl<T: Tables> Promotion<'_, T> {
         };
         let active = current(self.tables.projection()).await?.active;
         let freshness = self.tables.read_model().freshness(active).await?;
-        if freshness.progress.is_some_and(|progress| progress.software.as_deref() != Some(software)) {
+        if freshness
+            .progress
+            .is_some_and(|progress| progress.software.as_deref() != Some(software))
+        {
             let generation = self.building.generation;
             return Err(PromotionError::OtherProjector { generation });
         }

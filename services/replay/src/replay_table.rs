@@ -217,7 +217,7 @@ fn stored_item(
         return None;
     }
     let row: Option<RowItem> = serde_dynamo::from_item(stored).ok();
-    let row = row.map(RowItem::into_row);
+    let row = row.and_then(RowItem::into_row);
     Some(StoredItem::Row { key, row })
 }
 

@@ -371,7 +371,9 @@ impl<T: Tables> Verify<'_, T> {
     /// The reconciler finds whatever was recorded before its last sweep began; where it has not run, time alone has to do.
     async fn bar(&self) -> Result<Bar, ReadModelUnavailable> {
         let freshness = self.tables.read_model().freshness(self.generation).await?;
-        let swept = freshness.sweep.map(|sweep| sweep.swept_to.plus_millis(-SWEPT_MILLIS));
+        let swept = freshness
+            .sweep
+            .map(|sweep| sweep.swept_to.plus_millis(-SWEPT_MILLIS));
         let overdue = self.now.plus_millis(-OVERDUE_MILLIS);
         Ok(Bar {
             overdue: swept.map_or(overdue, |swept| swept.max(overdue)),

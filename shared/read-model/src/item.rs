@@ -215,19 +215,16 @@ pub struct SummaryItem {
     pub quarantine: Option<Quarantine>,
 }
 
-/// One check-in.
+/// One check-in. Its time and its version are in its key and nowhere else: a page of check-ins costs by the size of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowItem {
     /// `g1#patient#p-001`
     pub pk: String,
-    /// `checkin#2026-11-24T09:30:00.000Z#000000000002`
+    /// `checkin#2026-11-24T09:30:00.000Z#000000000002`: when, and the version of its event; readers see it once that has been
+    /// applied.
     pub sk: String,
     /// Which check-in.
     pub checkin_id: CheckinId,
-    /// When.
-    pub occurred_at: Timestamp,
-    /// The version of its event: readers see it once it has been applied.
-    pub version: StreamVersion,
 }
 
 /// Partition key of everything about one patient.
@@ -260,6 +257,16 @@ pub fn shard_key(generation: Generation, shard: ListingShard) -> String {
 #[must_use]
 pub fn row_sk(occurred_at: Timestamp, version: StreamVersion) -> String {
     format!("{ROW_PREFIX}{occurred_at}#{:012}", version.get())
+}
+
+/// The time and the version of the row with this sort key, if it is that of a row.
+fn row_of(sk: &str) -> Option<(Timestamp, StreamVersion)> {
+    let (occurred_at, version) = sk.strip_prefix(ROW_PREFIX)?.split_once('#')?;
+    let (occurred_at, version) = (
+        occurred_at.parse().ok()?,
+        StreamVersion::new(version.parse().ok()?),
+    );
+    (row_sk(occurred_at, version) == sk).then_some((occurred_at, version))
 }
 
 /// Sort key of [`BY_RECENT`].
@@ -322,18 +329,17 @@ impl RowItem {
             pk: patient_pk(generation, patient),
             sk: row_sk(row.occurred_at, row.version),
             checkin_id: row.checkin_id,
-            occurred_at: row.occurred_at,
-            version: row.version,
         }
     }
 
-    /// The row that the item holds.
+    /// The row that the item holds; `None` if its sort key is not one that a row has.
     #[must_use]
-    pub fn into_row(self) -> CheckinRow {
-        CheckinRow {
+    pub fn into_row(self) -> Option<CheckinRow> {
+        let (occurred_at, version) = row_of(&self.sk)?;
+        Some(CheckinRow {
             checkin_id: self.checkin_id,
-            occurred_at: self.occurred_at,
-            version: self.version,
-        }
+            occurred_at,
+            version,
+        })
     }
 }

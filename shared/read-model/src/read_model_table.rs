@@ -202,7 +202,11 @@ impl ReadModelStore for ReadModelTable {
             .items
             .into_iter()
             .flatten()
-            .map(|stored| decode(stored).map(RowItem::into_row))
+            .map(|stored| {
+                let item: RowItem = decode(stored)?;
+                item.into_row()
+                    .ok_or_else(|| unavailable("a check-in has the key of none"))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Page { items, more })
     }

@@ -236,7 +236,8 @@ async fn patients_come_in_order_of_their_ids_each_once() {
                 .patients_by_id(after.as_ref(), limit(entries))
                 .await
                 .unwrap();
-            assert!(!listing.items.is_empty(), "an empty page at the end");
+            // The ids after it may be those of patients who cannot be listed: the last page can be empty.
+            assert!(!listing.items.is_empty() || listing.next.is_none());
             seen.extend(listing.items.into_iter().map(|summary| summary.id));
             after = listing.next;
             if after.is_none() {

@@ -17,8 +17,8 @@ use projection::{
     QuarantineQueue, QueueUnavailable, SWEEP_OVERLAP_MILLIS, SweepStore,
 };
 use read_model::{
-    Consistency, Control, Freshness, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry, RowKey,
-    RowRange, StoredState, Sweep, item,
+    Consistency, Control, Freshness, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry,
+    RowKey, RowRange, StoredState, Sweep, item,
 };
 
 use crate::people::{Person, people, place_of};

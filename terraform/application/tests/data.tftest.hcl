@@ -19,7 +19,7 @@ run "tables_are_those_that_the_code_creates_on_one_machine" {
         billing    = made.billing_mode
         keys       = [made.hash_key, made.range_key]
         attributes = toset([for attribute in made.attribute : "${attribute.name} ${attribute.type}"])
-        indexes    = toset([for index in made.global_secondary_index : "${index.name}: ${index.hash_key} ${index.range_key} ${index.projection_type}"])
+        indexes    = toset([for index in made.global_secondary_index : "${index.name}: ${index.hash_key} ${index.range_key} ${index.projection_type} ${join(" ", sort(coalesce(index.non_key_attributes, [])))}"])
         stream     = coalesce(made.stream_enabled, false) ? made.stream_view_type : "none"
       }
       ]) == jsonencode([
@@ -30,7 +30,7 @@ run "tables_are_those_that_the_code_creates_on_one_machine" {
         attributes = toset([for attribute in code.AttributeDefinitions : "${attribute.AttributeName} ${attribute.AttributeType}"])
         indexes = toset([
           for index in code.GlobalSecondaryIndexes :
-          "${index.IndexName}: ${join(" ", [for kind in ["HASH", "RANGE"] : one([for key in index.KeySchema : key.AttributeName if key.KeyType == kind])])} ${index.Projection.ProjectionType}"
+          "${index.IndexName}: ${join(" ", [for kind in ["HASH", "RANGE"] : one([for key in index.KeySchema : key.AttributeName if key.KeyType == kind])])} ${index.Projection.ProjectionType} ${join(" ", sort(try(index.Projection.NonKeyAttributes, [])))}"
         ])
         stream = try(code.StreamSpecification.StreamViewType, "none")
       }

@@ -8,13 +8,16 @@ use testbed::{Meter, World, at};
 
 use crate::fixture::event;
 
-const BUSY: &str = "busy";
+/// Ids are as long as in life.
+const BUSY: &str = "5b1f6a0e-93a4-4d0c-8d5e-0a3f5a7c9e21";
 
 /// What a page of 50 costs, from a read model of 400 patients with one check-in each and one with 120.
 async fn check(path: &str, query: &[(&str, &str)], expected: &str) {
     let meter = Meter::default();
     let world = World::new().await.metered(&meter);
-    let patients: Vec<String> = (0..400).map(|number| format!("p-{number:04}")).collect();
+    let patients: Vec<String> = (0..400)
+        .map(|number| format!("9c8e2d5f-71b3-4a60-b1c4-{number:012}"))
+        .collect();
     world.put_streams(&patients, 1).await;
     world.put_streams(&[BUSY.to_owned()], 120).await;
     world.control().await;
@@ -36,26 +39,37 @@ async fn check(path: &str, query: &[(&str, &str)], expected: &str) {
     let answer = serde_json::to_value(backend.handle(&request).await).unwrap();
     assert_eq!(answer["statusCode"], 200);
     let bill = meter.take();
-    let found = format!("{} units, {} calls: {bill}", bill.read_units(), bill.all_calls());
+    let found = format!(
+        "{} units, {} calls: {:?}",
+        bill.read_units(),
+        bill.all_calls(),
+        bill.reads
+    );
     assert_eq!(found, expected);
 }
 
 #[tokio::test]
 async fn a_page_of_patients_by_id() {
-    check("/patients", &[], "").await;
+    // An index of eight shards, 50 summaries; control and freshness.
+    let expected = r#"30 units, 11 calls: {"by_id": 4.0, "checkin-read-model": 26.0}"#;
+    check("/patients", &[], expected).await;
 }
 
 #[tokio::test]
 async fn a_page_of_patients_by_recent_check_in() {
-    check("/patients", &[("sort", "recent")], "").await;
+    let expected = r#"5 units, 10 calls: {"by_recent": 4.0, "checkin-read-model": 1.0}"#;
+    check("/patients", &[("sort", "recent")], expected).await;
 }
 
 #[tokio::test]
 async fn a_page_of_a_patients_check_ins() {
-    check("/patients/busy/checkins", &[], "").await;
+    // 51 rows, read consistently, are 2 units; the summary, control and freshness half a unit each.
+    let expected = r#"3.5 units, 4 calls: {"checkin-read-model": 3.5}"#;
+    check(&format!("/patients/{BUSY}/checkins"), &[], expected).await;
 }
 
 #[tokio::test]
 async fn a_patient() {
-    check("/patients/busy", &[], "").await;
+    let expected = r#"1.5 units, 3 calls: {"checkin-read-model": 1.5}"#;
+    check(&format!("/patients/{BUSY}"), &[], expected).await;
 }

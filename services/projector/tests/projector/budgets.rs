@@ -34,10 +34,31 @@ async fn check(patients: usize, check_ins: usize, expected: &str) -> Bill {
 
 #[tokio::test]
 async fn ten_check_ins_of_each_patient_share_a_summary() {
-    check(10, 10, "").await;
+    let bill = check(
+        10,
+        10,
+        concat!(
+            r#"calls {"BatchGetItem": 1, "BatchWriteItem": 4, "GetItem": 1, "PutItem": 11}, "#,
+            r#"reads {"checkin-read-model": 11.0}, "#,
+            r#"writes {"by_recent": 20.0, "checkin-read-model": 111.0}"#
+        ),
+    )
+    .await;
+    // With the event and its entry in the index, 2 units.
+    assert_eq!(format!("{:.2}", 2.0 + bill.write_units() / 100.0), "3.31");
 }
 
 #[tokio::test]
 async fn one_check_in_of_each_patient_pays_for_its_own_summary() {
-    check(100, 1, "").await;
+    let bill = check(
+        100,
+        1,
+        concat!(
+            r#"calls {"BatchGetItem": 1, "BatchWriteItem": 4, "GetItem": 1, "PutItem": 101}, "#,
+            r#"reads {"checkin-read-model": 101.0}, "#,
+            r#"writes {"by_recent": 200.0, "checkin-read-model": 201.0}"#
+        ),
+    )
+    .await;
+    assert_eq!(format!("{:.2}", 2.0 + bill.write_units() / 100.0), "6.01");
 }
