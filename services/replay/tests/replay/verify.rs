@@ -197,7 +197,10 @@ async fn check_in_that_is_there_twice_is_found() {
     assert_eq!(
         findings(&world).await,
         [
-            "p-1: the read model at version 8 is not what the events say: checkins[3].key",
+            concat!(
+                "p-1: the read model at version 8 is not what the events say: ",
+                "checkins[7].id, checkins[7].occurredAt, checkins[7].key"
+            ),
             "p-4: the read model at version 2 is not what the events say: checkins[0].key"
         ]
     );
