@@ -7,7 +7,7 @@ import {
   GetItemCommand,
   PutItemCommand,
 } from "@aws-sdk/client-dynamodb";
-import { key, patientPk, rowSk, shard, table } from "./read_model.js";
+import { freshnessPk, key, patientPk, rowSk, shard, table } from "./read_model.js";
 import { run } from "./runtime.js";
 
 const AT_ONCE = 16;
@@ -80,8 +80,6 @@ function fold(generation, patient, before, events) {
       rows.push({
         ...key(pk, rowSk(event.occurredAt, event.version)),
         checkin_id: { S: event.data.checkin_id.S },
-        occurred_at: { S: event.occurredAt },
-        version: { N: String(event.version) },
       });
     }
     state.applied = event.version;
@@ -150,7 +148,7 @@ async function handle(event) {
     }
   });
   const progress = { recorded_at: { S: newest }, applied_at: { S: new Date().toISOString() } };
-  const Item = { ...key(`g${generation}#progress`, "progress"), ...progress };
+  const Item = { ...key(freshnessPk(generation), "progress"), ...progress };
   await client.send(new PutItemCommand({ TableName: table, Item }));
   const records = event.Records.length;
   console.log(JSON.stringify({ level: "INFO", message: "batch applied", records, failed: failed.length }));

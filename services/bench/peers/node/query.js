@@ -1,7 +1,7 @@
 // GET /patients/{id}/checkins: the newest check-ins of a patient.
 import { createHash } from "node:crypto";
 import { DynamoDBClient, GetItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
-import { key, patientPk, table } from "./read_model.js";
+import { freshnessPk, key, patientPk, table } from "./read_model.js";
 import { run } from "./runtime.js";
 
 const LIMIT = 50;
@@ -30,6 +30,18 @@ function staleSince(progress, sweep) {
   return lag > MAX_LAG || Date.now() - Date.parse(since) > MAX_SILENCE ? since : null;
 }
 
+async function freshness(generation) {
+  const { Items } = await client.send(
+    new QueryCommand({
+      TableName: table,
+      KeyConditionExpression: "pk = :pk",
+      ExpressionAttributeValues: { ":pk": { S: freshnessPk(generation) } },
+    }),
+  );
+  const of = (sk) => Items.find((item) => item.sk.S === sk);
+  return { progress: of("progress"), sweep: of("sweep") };
+}
+
 async function checkins(generation, patient) {
   const pk = patientPk(generation, patient);
   const summary = await get(pk, "summary");
@@ -45,11 +57,10 @@ async function checkins(generation, patient) {
       Limit: LIMIT + 1,
     }),
   );
-  const rows = Items.map((item) => ({
-    id: item.checkin_id.S,
-    occurredAt: item.occurred_at.S,
-    version: Number(item.version.N),
-  })).filter((row) => row.version <= applied);
+  const rows = Items.map((item) => {
+    const [, occurredAt, version] = item.sk.S.split("#");
+    return { id: item.checkin_id.S, occurredAt, version: Number(version) };
+  }).filter((row) => row.version <= applied);
   return { quarantinedSince: summary.quarantine?.M.since.S ?? null, rows };
 }
 
@@ -62,11 +73,7 @@ async function handle(event) {
   const [, , patient] = event.path.split("/");
   const control = await get("control", "control");
   const generation = control?.active.N;
-  const [found, progress, sweep] = await Promise.all([
-    checkins(generation, patient),
-    get(`g${generation}#progress`, "progress"),
-    get(`g${generation}#sweep`, "sweep"),
-  ]);
+  const [found, { progress, sweep }] = await Promise.all([checkins(generation, patient), freshness(generation)]);
   if (!found) {
     const problem = { type: "urn:problem:patient-checkins:unknown-patient", status: 404 };
     return answer(404, JSON.stringify(problem), { "content-type": "application/problem+json" });

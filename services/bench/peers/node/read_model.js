@@ -5,6 +5,8 @@ export const table = process.env.READ_MODEL_TABLE;
 
 export const patientPk = (generation, patient) => `g${generation}#patient#${patient}`;
 
+export const freshnessPk = (generation) => `g${generation}#freshness`;
+
 export const rowSk = (occurredAt, version) => `checkin#${occurredAt}#${String(version).padStart(12, "0")}`;
 
 export function shard(generation, patient) {

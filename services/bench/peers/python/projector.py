@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import boto3
 from botocore.config import Config
 
-from read_model import TABLE, key, patient_pk, row_sk, shard
+from read_model import TABLE, freshness_pk, key, patient_pk, row_sk, shard
 from runtime import run
 
 AT_ONCE = 16
@@ -78,14 +78,8 @@ def fold(generation, patient, stored, events):
         else:
             count += 1
             last = max(last or "", occurred_at["S"])
-            rows.append(
-                key(pk, row_sk(occurred_at["S"], version))
-                | {
-                    "checkin_id": image["data"]["M"]["checkin_id"],
-                    "occurred_at": occurred_at,
-                    "version": image["version"],
-                }
-            )
+            sk = row_sk(occurred_at["S"], version)
+            rows.append(key(pk, sk) | {"checkin_id": image["data"]["M"]["checkin_id"]})
         applied = version
     summary = key(pk, "summary") | {
         "shard": {"S": shard(generation, patient)},
@@ -129,7 +123,7 @@ def handle(event):
             failed.append(first)
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     progress = {"recorded_at": {"S": newest}, "applied_at": {"S": now}}
-    client.put_item(TableName=TABLE, Item=key(f"g{generation}#progress", "progress") | progress)
+    client.put_item(TableName=TABLE, Item=key(freshness_pk(generation), "progress") | progress)
     told = {"level": "INFO", "message": "batch applied", "records": len(records), "failed": len(failed)}
     print(json.dumps(told), flush=True)
     if not failed:

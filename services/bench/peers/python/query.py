@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import boto3
 
-from read_model import TABLE, key, patient_pk
+from read_model import TABLE, freshness_pk, key, patient_pk
 from runtime import run
 
 LIMIT = 50
@@ -20,6 +20,21 @@ client = boto3.client("dynamodb")
 
 def get(pk, sk):
     return client.get_item(TableName=TABLE, Key=key(pk, sk)).get("Item")
+
+
+def freshness(generation):
+    found = client.query(
+        TableName=TABLE,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": freshness_pk(generation)}},
+    )["Items"]
+    by_sk = {item["sk"]["S"]: item for item in found}
+    return by_sk.get("progress"), by_sk.get("sweep")
+
+
+def as_checkin(row):
+    _, occurred_at, version = row["sk"]["S"].split("#")
+    return {"id": row["checkin_id"]["S"], "occurredAt": occurred_at, "version": int(version)}
 
 
 def moment(attribute):
@@ -69,14 +84,9 @@ def handle(event):
         ScanIndexForward=False,
         Limit=LIMIT + 1,
     )["Items"]
-    progress = get(f"g{generation}#progress", "progress")
-    sweep = get(f"g{generation}#sweep", "sweep")
+    progress, sweep = freshness(generation)
     applied = int(summary["applied"]["N"])
-    checkins = [
-        {"id": row["checkin_id"]["S"], "occurredAt": row["occurred_at"]["S"], "version": int(row["version"]["N"])}
-        for row in rows
-        if int(row["version"]["N"]) <= applied
-    ]
+    checkins = [checkin for checkin in map(as_checkin, rows) if checkin["version"] <= applied]
     quarantine = summary.get("quarantine")
     listed = {
         "patientId": patient,

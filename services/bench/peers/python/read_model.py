@@ -10,6 +10,10 @@ def patient_pk(generation, patient):
     return f"g{generation}#patient#{patient}"
 
 
+def freshness_pk(generation):
+    return f"g{generation}#freshness"
+
+
 def row_sk(occurred_at, version):
     return f"checkin#{occurred_at}#{version:012}"
 

@@ -50,8 +50,6 @@ struct Row {
     pk: String,
     sk: String,
     checkin_id: String,
-    occurred_at: String,
-    version: u64,
 }
 
 #[derive(Serialize)]
@@ -219,7 +217,7 @@ impl Projector {
             .await?;
         failed.extend(put.into_iter().filter(|(_, put)| !put).map(|(first, _)| first));
         let progress = Progress {
-            pk: format!("g{generation}#progress"),
+            pk: format!("g{generation}#freshness"),
             sk: "progress",
             recorded_at: newest,
             applied_at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -282,8 +280,6 @@ fn fold(
                 pk: pk.clone(),
                 sk: format!("checkin#{}#{:012}", event.occurred_at, event.version),
                 checkin_id: event.data.remove("checkin_id")?,
-                occurred_at: event.occurred_at,
-                version: event.version,
             });
         }
         summary.applied = event.version;

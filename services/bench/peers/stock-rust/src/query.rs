@@ -48,9 +48,19 @@ struct Summary {
 
 #[derive(Deserialize)]
 struct Row {
+    sk: String,
     checkin_id: String,
-    occurred_at: String,
-    version: u64,
+}
+
+impl Row {
+    fn into_checkin(self) -> Option<Checkin> {
+        let (occurred_at, version) = self.sk.strip_prefix("checkin#")?.split_once('#')?;
+        Some(Checkin {
+            id: self.checkin_id,
+            occurred_at: occurred_at.to_owned(),
+            version: version.parse().ok()?,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -108,15 +118,31 @@ impl ReadModel {
         let rows: Vec<Row> = serde_dynamo::from_items(rows.items.unwrap_or_default())?;
         let checkins = rows
             .into_iter()
-            .filter(|row| row.version <= summary.applied)
+            .filter_map(Row::into_checkin)
+            .filter(|checkin| checkin.version <= summary.applied)
             .take(LIMIT)
-            .map(|row| Checkin {
-                id: row.checkin_id,
-                occurred_at: row.occurred_at,
-                version: row.version,
-            })
             .collect();
         Ok(Some((summary, checkins)))
+    }
+
+    async fn freshness(&self, generation: u64) -> Result<(Option<Progress>, Option<Sweep>), Error> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("g{generation}#freshness")))
+            .send()
+            .await?;
+        let (mut progress, mut sweep) = (None, None);
+        for item in found.items.unwrap_or_default() {
+            match item.get("sk").and_then(|sk| sk.as_s().ok()).map(String::as_str) {
+                Some("progress") => progress = Some(serde_dynamo::from_item(item)?),
+                Some("sweep") => sweep = Some(serde_dynamo::from_item(item)?),
+                _ => {}
+            }
+        }
+        Ok((progress, sweep))
     }
 
     async fn handle(&self, event: ApiGatewayProxyRequest) -> Result<ApiGatewayProxyResponse, Error> {
@@ -124,16 +150,8 @@ impl ReadModel {
         let patient = path.split('/').nth(2).unwrap_or_default();
         let control: Option<Control> = self.get("control", "control").await?;
         let generation = control.map_or(1, |control| control.active);
-        let (pk, progress, sweep) = (
-            format!("g{generation}#patient#{patient}"),
-            format!("g{generation}#progress"),
-            format!("g{generation}#sweep"),
-        );
-        let (found, progress, sweep) = tokio::try_join!(
-            self.checkins(&pk),
-            self.get::<Progress>(&progress, "progress"),
-            self.get::<Sweep>(&sweep, "sweep"),
-        )?;
+        let pk = format!("g{generation}#patient#{patient}");
+        let (found, (progress, sweep)) = tokio::try_join!(self.checkins(&pk), self.freshness(generation))?;
         let Some((summary, checkins)) = found else {
             let problem = serde_json::json!({
                 "type": "urn:problem:patient-checkins:unknown-patient",
