@@ -3,11 +3,14 @@
 //!
 //! CPU time and ratios come first: they can be repeated on a busy machine, times on the clock cannot.
 
+mod contender;
 mod cost;
 mod function;
 mod measure;
+mod own;
 mod programs;
 mod runtime_api;
+mod stores;
 mod summary;
 mod table;
 mod tls;
@@ -20,6 +23,7 @@ use runtime::BoxError;
 use runtime::config::environment;
 
 use crate::measure::{Effort, ProjectorCost, QueryCost};
+pub use crate::own::{Amount, Way};
 use crate::programs::{Pair, Places};
 use crate::summary::Summary;
 use crate::world::{BatchShape, Site};
@@ -28,6 +32,9 @@ use crate::world::{BatchShape, Site};
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "bench")]
 pub struct Options {
+    /// To contend with the programs of others, instead of measuring: for itself only
+    #[command(subcommand)]
+    pub way: Option<Way>,
     /// Measure the services only: then neither Node nor Python is needed, nor the network
     #[arg(long, conflicts_with = "peers")]
     pub without_peers: bool,
@@ -73,6 +80,12 @@ const LARGEST_BATCHES: [BatchShape; 2] = [shape(1_000, 10), shape(10_000, 1)];
 /// # Errors
 /// Whatever keeps a program from being built or measured; `main` shows it.
 pub fn run(options: &Options) -> Result<(), BoxError> {
+    if let Some(way) = options.way {
+        let executor = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        return executor.block_on(way.work());
+    }
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     executor.block_on(measure_all(options))
 }
@@ -96,6 +109,11 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
             });
         }
     }
+    let event_stores = if options.without_peers {
+        None
+    } else {
+        Some(programs::event_stores(&places)?)
+    };
     let effort = if options.quick {
         Effort::QUICK
     } else {
@@ -129,8 +147,11 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
             projector,
         });
     }
+    say("measuring appends, and a replay");
+    let stores = stores::measure(std::env::current_exe()?, services.replay.clone(), event_stores).await?;
     let summary = Summary {
         measured: &measured,
+        stores: &stores,
         sizes: services.sizes()?,
         took: began.elapsed(),
     };

@@ -105,6 +105,8 @@ pub(crate) fn services(places: &Places) -> Result<Services, BuildError> {
             "backend",
             "-p",
             "reconciler",
+            "-p",
+            "replay",
         ])
         .arg("--target-dir")
         .arg(&places.target)
@@ -122,6 +124,7 @@ pub(crate) fn services(places: &Places) -> Result<Services, BuildError> {
         projector: program("projector"),
         backend: program("backend"),
         reconciler: program("reconciler"),
+        replay: program("replay").executable,
     })
 }
 
@@ -136,6 +139,8 @@ pub(crate) struct Services {
     pub(crate) backend: Program,
     /// The reconciler.
     pub(crate) reconciler: Program,
+    /// The operator's tool, which is no function.
+    pub(crate) replay: PathBuf,
 }
 
 impl Services {
@@ -175,6 +180,21 @@ pub(crate) fn stock_rust(places: &Places) -> Result<Pair, BuildError> {
         query: program("stock Rust query", "stock-query"),
         projector: program("stock Rust projector", "stock-projector"),
     })
+}
+
+/// Builds the contenders that store and project in other ways. They are measured whichever peers are, but for none.
+///
+/// # Errors
+/// [`BuildError`]
+pub(crate) fn event_stores(places: &Places) -> Result<PathBuf, BuildError> {
+    let folder = places.folder("event-stores")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(places.peer("event-stores"))
+        .args(["build", "--locked", "--quiet", "--release", "--target-dir"])
+        .arg(&folder);
+    run(cargo)?;
+    Ok(folder.join("release").join("event-stores"))
 }
 
 /// Fetches the AWS SDK for JavaScript, and bundles the peer for Node with it.

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use crate::Measured;
 use crate::measure::BatchCost;
+use crate::stores::Stores;
 use crate::table::{Table, digits, mebibytes, millis, times};
 
 /// What came of a run.
 pub(crate) struct Summary<'a> {
     /// The services first, then the peers.
     pub(crate) measured: &'a [Measured],
+    /// Storing, and replaying.
+    pub(crate) stores: &'a Stores,
     /// The services' programs, in bytes.
     pub(crate) sizes: Vec<(&'static str, u64)>,
     /// How long measuring took.
@@ -37,6 +40,14 @@ impl fmt::Display for Summary<'_> {
             "A projector, CPU time for 100 stream records (time on the clock for the batch)\n"
         )?;
         writeln!(f, "{}", self.projectors())?;
+        writeln!(f, "Appending a check-in\n")?;
+        writeln!(f, "{}", self.appends())?;
+        writeln!(
+            f,
+            "Applying {} events, DynamoDB's time included\n",
+            self.applied()
+        )?;
+        writeln!(f, "{}", self.rates())?;
         writeln!(f, "Programs\n")?;
         let mut sizes = Table::new(&["", "size"]);
         for (name, bytes) in &self.sizes {
@@ -110,6 +121,82 @@ impl Summary<'_> {
         table
     }
 
+    fn appends(&self) -> Table {
+        let mut table = Table::new(&["", "rate", "CPU", "write units"]);
+        for (name, work) in &self.stores.appends {
+            table.row(&[
+                (*name).to_owned(),
+                format!("{}/s", digits(work.rate())),
+                millis(work.cpu_per_event()),
+                digits(work.units_per_event()),
+            ]);
+        }
+        table
+    }
+
+    /// How many records the dense batch has that rates are told of.
+    fn applied(&self) -> usize {
+        self.dense().map_or(0, |batch| batch.shape.records())
+    }
+
+    /// The largest dense batch that every projector got.
+    fn dense(&self) -> Option<&BatchCost> {
+        let batches = &self.measured.first()?.projector.batches;
+        let dense = batches.iter().filter(|batch| batch.shape.check_ins > 1);
+        dense.filter(|batch| batch.shape.records() <= 1_000).last()
+    }
+
+    /// Events a second that the projector applies.
+    fn projector_rate(&self) -> Option<f64> {
+        let batch = self.dense()?;
+        let records = u32::try_from(batch.shape.records()).unwrap_or(u32::MAX);
+        Some(f64::from(records) / batch.taken.wall.as_secs_f64())
+    }
+
+    fn rates(&self) -> Table {
+        let rate = |events: f64| format!("{}/s", digits(events));
+        let mut table = Table::new(&["", "events"]);
+        if let Some(events) = self.projector_rate() {
+            table.row(&["the projector, over TLS".to_owned(), rate(events)]);
+        }
+        if let Some(one_by_one) = &self.stores.transactions {
+            table.row(&["one transaction per event".to_owned(), rate(one_by_one.rate())]);
+        }
+        let replay = &self.stores.replay;
+        table.row(&["a replay, while it applies".to_owned(), rate(replay.rate())]);
+        let whole = f64::from(replay.events) / replay.all.as_secs_f64();
+        table.row(&["the same, verified and promoted".to_owned(), rate(whole)]);
+        table.row(&[
+            "BatchWriteItem and nothing else".to_owned(),
+            rate(replay.ceiling.rate()),
+        ]);
+        table
+    }
+
+    fn store_targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        let mut appends = self.stores.appends.iter();
+        if let Some((_, ours)) = appends.next() {
+            for ((name, other), aim) in appends.zip([1.5, 3.0]) {
+                targets.push(at_least(
+                    &format!("append, rate, against {name}"),
+                    aim,
+                    ours.rate() / other.rate(),
+                ));
+                let cpu = times(other.cpu_per_event(), ours.cpu_per_event());
+                targets.push(at_least(&format!("append, CPU, against {name}"), aim, cpu));
+            }
+        }
+        if let (Some(ours), Some(one_by_one)) = (self.projector_rate(), &self.stores.transactions) {
+            let what = "projection, rate, against one transaction per event";
+            targets.push(at_least(what, 5.0, ours / one_by_one.rate()));
+        }
+        let replay = &self.stores.replay;
+        let ratio = replay.rate() / replay.ceiling.rate();
+        targets.push(at_least("replay, rate, against BatchWriteItem", 0.8, ratio));
+        targets
+    }
+
     fn targets(&self) -> Vec<Target> {
         let Some((ours, peers)) = self.measured.split_first() else {
             return Vec::new();
@@ -174,6 +261,7 @@ impl Summary<'_> {
                 targets.push(at_least(&what, 10.0, ratio));
             }
         }
+        targets.extend(self.store_targets());
         targets
     }
 }

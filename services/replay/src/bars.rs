@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
@@ -22,7 +22,8 @@ pub(crate) struct Bars {
     /// Of what counts nothing.
     phase: ProgressBar,
     items: Bar,
-    now: Mutex<Now>,
+    /// What there was to do so far, and since when; what is going on now is the last.
+    begun: Mutex<Vec<(Now, Instant)>>,
 }
 
 /// What is going on.
@@ -42,6 +43,18 @@ const fn doing(pass: Pass) -> &'static str {
         Pass::Reconcile => "applying what was recorded meanwhile",
         Pass::Compare => "comparing with what is shown now",
         Pass::ReconcileAgain => "it is active; applying what was left out until now",
+    }
+}
+
+/// What a pass is called in JSON.
+const fn name(pass: Pass) -> &'static str {
+    match pass {
+        Pass::Apply => "apply",
+        Pass::Verify => "verify",
+        Pass::Audit => "audit",
+        Pass::Reconcile => "reconcile",
+        Pass::Compare => "compare",
+        Pass::ReconcileAgain => "reconcileAgain",
     }
 }
 
@@ -88,7 +101,7 @@ impl Bars {
             verify: Bar::new(verify.with_message(doing(Pass::Verify)), events)?,
             phase,
             items: Bar::new(items, "{spinner} {human_pos} items removed  {rate}")?,
-            now: Mutex::new(Now::Beginning),
+            begun: Mutex::new(vec![(Now::Beginning, Instant::now())]),
         })
     }
 
@@ -142,13 +155,31 @@ impl Bars {
         }
     }
 
+    /// How long each pass has taken, in seconds, in their order.
+    pub(crate) fn seconds(&self) -> Vec<(&'static str, f64)> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = begun.iter().skip(1).map(|(_, began)| *began);
+        begun
+            .iter()
+            .zip(ends.chain([Instant::now()]))
+            .filter_map(|((now, began), end)| match now {
+                Now::In(pass) => Some((name(*pass), end.duration_since(*began).as_secs_f64())),
+                Now::Beginning | Now::Removing => None,
+            })
+            .collect()
+    }
+
     fn is_now(&self, now: Now) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if begun.last().is_none_or(|(last, _)| *last != now) {
+            begun.push((now, Instant::now()));
+        }
     }
 
     /// What is going on, in a line.
     fn line(&self) -> String {
-        let now = *self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = begun.last().map_or(Now::Beginning, |(now, _)| *now);
         let of_events = |pass, bar: &Bar| {
             let position = HumanCount(bar.bar.position());
             let length = HumanCount(bar.bar.length().unwrap_or_default());

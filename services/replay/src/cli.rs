@@ -550,7 +550,7 @@ async fn rebuild(connection: &Connection, what: Rebuilding, pace: Pace) -> Resul
     }
     Ok(match changes {
         Some(changes) => report::dry_run(&rebuilt, &changes),
-        None => report::rebuilt(&rebuilt, started.elapsed().as_secs_f64()),
+        None => report::rebuilt(&rebuilt, started.elapsed().as_secs_f64(), bars.seconds()),
     })
 }
 

@@ -106,7 +106,13 @@ pub(crate) fn status(status: &Status) -> Answer {
 }
 
 /// A rebuild.
-pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
+///
+/// `passes` are the seconds that each pass took.
+pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64, passes: Vec<(&'static str, f64)>) -> Answer {
+    let passes: serde_json::Map<String, serde_json::Value> = passes
+        .into_iter()
+        .map(|(pass, seconds)| (pass.to_owned(), seconds.into()))
+        .collect();
     let mut text = format!(
         "generation {} is active: {} events of {} patients",
         rebuilt.generation, rebuilt.events, rebuilt.patients
@@ -132,6 +138,7 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64) -> Answer {
             "resumed": rebuilt.resumed,
             "quarantined": rebuilt.quarantined,
             "seconds": seconds,
+            "passes": passes,
         }),
     )
 }

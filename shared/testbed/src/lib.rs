@@ -78,7 +78,8 @@ fn draft(patient: &str, kind: &str, minute: i64, event: domain::Event) -> EventD
 }
 
 /// The events of a patient with check-ins at minutes 1 to `check_ins`.
-fn stream_of(patient: &str, check_ins: i64) -> Vec<StoredEvent> {
+#[must_use]
+pub fn stream_of(patient: &str, check_ins: i64) -> Vec<StoredEvent> {
     let id: PatientId = patient.parse().unwrap();
     let mut previous = (StreamVersion::EMPTY, EventHash::GENESIS);
     std::iter::once(registration(patient))
@@ -91,6 +92,26 @@ fn stream_of(patient: &str, check_ins: i64) -> Vec<StoredEvent> {
             event
         })
         .collect()
+}
+
+/// The stream records of a patient with check-ins at minutes 1 to `check_ins`, whose events are in no table.
+#[must_use]
+pub fn records(patient: &str, check_ins: i64) -> Vec<serde_json::Value> {
+    let record = |event: &StoredEvent| {
+        let image = event_log::item::to_item(event).unwrap();
+        serde_json::json!({
+            "eventID": event.event_id,
+            "eventName": "INSERT",
+            "awsRegion": embedded::REGION,
+            "dynamodb": {
+                "Keys": { "patient_id": { "S": patient }, "version": { "N": event.version.to_string() } },
+                "NewImage": image,
+                "SequenceNumber": format!("{patient}:{}", event.version),
+                "SizeBytes": 600,
+            },
+        })
+    };
+    stream_of(patient, check_ins).iter().map(record).collect()
 }
 
 /// Notices, in the order in which they were put.
@@ -172,24 +193,10 @@ impl World {
         self.append(patient, &checkin(patient, minute)).await;
     }
 
-    /// The stream records of a patient with check-ins at minutes 1 to `check_ins`, whose events are in no table.
+    /// As [`records`].
     #[must_use]
     pub fn images(&self, patient: &str, check_ins: i64) -> Vec<serde_json::Value> {
-        let record = |event: &StoredEvent| {
-            let image = event_log::item::to_item(event).unwrap();
-            serde_json::json!({
-                "eventID": event.event_id,
-                "eventName": "INSERT",
-                "awsRegion": embedded::REGION,
-                "dynamodb": {
-                    "Keys": { "patient_id": { "S": patient }, "version": { "N": event.version.to_string() } },
-                    "NewImage": image,
-                    "SequenceNumber": format!("{patient}:{}", event.version),
-                    "SizeBytes": 600,
-                },
-            })
-        };
-        stream_of(patient, check_ins).iter().map(record).collect()
+        records(patient, check_ins)
     }
 
     /// A registered patient with check-ins at minutes 1 to `check_ins`.

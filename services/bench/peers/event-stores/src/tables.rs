@@ -1,0 +1,54 @@
+//! The tables that the crates ask for.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+
+use crate::Error;
+
+/// A key attribute: its name, and its type.
+pub(crate) type Key = (&'static str, ScalarAttributeType);
+
+/// Creates a table with these keys, and with an index with those of the other.
+pub(crate) async fn create(
+    client: &Client,
+    table: &str,
+    keys: &[Key],
+    index: Option<(&str, &[Key])>,
+) -> Result<(), Error> {
+    let mut attributes: Vec<AttributeDefinition> = Vec::new();
+    for (name, kind) in keys.iter().chain(index.into_iter().flat_map(|(_, keys)| keys)) {
+        if attributes.iter().all(|defined| defined.attribute_name() != *name) {
+            let defined = AttributeDefinition::builder().attribute_name(*name).attribute_type(kind.clone());
+            attributes.push(defined.build()?);
+        }
+    }
+    let indexes = match index {
+        None => None,
+        Some((name, keys)) => {
+            let all = Projection::builder().projection_type(ProjectionType::All).build();
+            let index = GlobalSecondaryIndex::builder().index_name(name).projection(all);
+            Some(vec![index.set_key_schema(Some(schema(keys)?)).build()?])
+        }
+    };
+    client
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_key_schema(Some(schema(keys)?))
+        .set_attribute_definitions(Some(attributes))
+        .set_global_secondary_indexes(indexes)
+        .send()
+        .await?;
+    Ok(())
+}
+
+fn schema(keys: &[Key]) -> Result<Vec<KeySchemaElement>, Error> {
+    let kinds = [KeyType::Hash, KeyType::Range];
+    let elements = keys.iter().zip(kinds).map(|((name, _), kind)| {
+        Ok(KeySchemaElement::builder().attribute_name(*name).key_type(kind).build()?)
+    });
+    elements.collect()
+}

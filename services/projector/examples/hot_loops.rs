@@ -1,0 +1,38 @@
+//! The two loops that every event goes through, for `.ci/instructions` to count what they take: reading stream records, and
+//! folding events.
+//!
+//!     hot_loops parse|fold TIMES     a batch of 100 records, or 100 events of one patient, so many times
+
+#![allow(clippy::unwrap_used, reason = "not part of the system")]
+
+use domain::{PatientState, RecordedEvent};
+use projector::Batch;
+use std::hint::black_box;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next().unwrap();
+    let times: u32 = arguments.next().unwrap().parse().unwrap();
+    let events = testbed::stream_of("5b1f6a0e-93a4-4d0c-8d5e-0a3f5a7c9e21", 99);
+    let records = testbed::records("5b1f6a0e-93a4-4d0c-8d5e-0a3f5a7c9e21", 99);
+    let batch = serde_json::json!({ "Records": records }).to_string();
+    let recorded = events.into_iter().map(|event| event.decode().unwrap());
+    let recorded: Vec<RecordedEvent> = recorded.collect();
+    assert_eq!(recorded.len(), 100);
+    for _ in 0..times {
+        match what.as_str() {
+            "parse" => {
+                let batch = Batch::read(serde_json::from_str(black_box(&batch)).unwrap()).unwrap();
+                assert_eq!(black_box(batch).unreadable.len(), 0);
+            }
+            "fold" => {
+                let mut state = PatientState::default();
+                for event in black_box(&recorded) {
+                    state.apply(event).unwrap();
+                }
+                assert_eq!(black_box(state).applied, recorded.last().unwrap().version);
+            }
+            other => panic!("parse or fold, not {other}"),
+        }
+    }
+}
