@@ -59,3 +59,18 @@ impl PatientHints {
         events
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_counted_by_patient() {
+        let mut hints = Hints::default();
+        assert!(hints.is_empty());
+        for (patient, head) in [("p-1", 1), ("p-2", 1), ("p-1", 2)] {
+            hints.add_head(patient.parse().unwrap(), StreamVersion::new(head));
+        }
+        assert_eq!((hints.len(), hints.is_empty()), (2, false));
+    }
+}

@@ -58,6 +58,8 @@ pub(crate) struct Probe {
     pub(crate) no_rows: HashSet<PatientId>,
     /// Patients whose state is put, but whose acknowledgement is lost.
     pub(crate) no_answer: HashSet<PatientId>,
+    /// Patients whose state somebody else always puts first.
+    pub(crate) conflicts: HashSet<PatientId>,
     /// Calls that read states…
     pub(crate) state_reads: AtomicUsize,
     /// …that put rows…
@@ -76,6 +78,7 @@ impl Probe {
             inner: world.store(),
             no_rows: HashSet::new(),
             no_answer: HashSet::new(),
+            conflicts: HashSet::new(),
             state_reads: AtomicUsize::new(0),
             row_puts: AtomicUsize::new(0),
             state_puts: AtomicUsize::new(0),
@@ -127,6 +130,9 @@ impl ProjectionStore for &Probe {
         expected: StreamVersion,
         state: &PatientState,
     ) -> Result<(), PutStateError> {
+        if self.conflicts.contains(patient) {
+            return Err(PutStateError::Conflict);
+        }
         self.count(
             &self.state_puts,
             self.inner.put_state(generation, patient, expected, state),

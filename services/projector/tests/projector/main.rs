@@ -207,6 +207,21 @@ async fn a_transient_failure_names_the_first_record_of_the_patients_that_failed(
 }
 
 #[tokio::test]
+async fn a_patient_whom_others_advance_again_and_again_fails_for_now() {
+    let world = three_patients().await;
+    let stream = whole_stream(&world);
+    let contended = Probe {
+        conflicts: HashSet::from(["p-2".parse().unwrap()]),
+        ..Probe::new(&world)
+    };
+    let projector = projector_on(&world, world.log.clone(), &contended);
+    let handled = projector.handle(batch(stream.clone())).await.unwrap();
+    assert_eq!(failed(&handled), stream[1].change.sequence_number.as_deref());
+    world.assert_complete(LIVE, "p-1").await;
+    assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::EMPTY);
+}
+
+#[tokio::test]
 async fn rows_without_a_state_are_invisible() {
     let world = World::new().await;
     world.patient("p-1", 5).await;
@@ -382,6 +397,24 @@ async fn a_removed_event_is_missed() {
 }
 
 #[tokio::test]
+async fn what_is_behind_a_missing_event_does_not_say_why() {
+    let world = three_patients().await;
+    world.remove("p-1", 5).await;
+    world
+        .edit("p-1", 6, "schema_version", AttributeValue::N("99".to_owned()))
+        .await;
+    let of_p1 = |record: &EventRecord| format!("{:?}", record.change.keys).contains("p-1");
+    let inserted = whole_stream(&world)
+        .into_iter()
+        .filter(|r| r.event_name == "INSERT");
+    let last = inserted.filter(of_p1).last();
+    projector(&world).handle(batch(last)).await.unwrap();
+    let state = world.state(LIVE, "p-1").await;
+    assert_eq!(state.applied, StreamVersion::new(4));
+    assert_eq!(state.quarantine.unwrap().reason.code(), "missing_event");
+}
+
+#[tokio::test]
 async fn a_patient_is_not_marked_while_the_queue_cannot_be_told() {
     let world = three_patients().await;
     world
@@ -411,6 +444,24 @@ async fn redelivered_poison_is_reported_once() {
     check_poison(&world, 12, "invalid_envelope").await;
 }
 
+/// What comes of trying p-1 once more.
+async fn redrive(world: &World) -> Outcome {
+    let (store, queue) = (world.store(), &world.queue);
+    let advance = Advance {
+        log: &world.log,
+        store: &store,
+        queue: &queue,
+        generation: LIVE,
+        catch_up: CatchUp::FromEventTable,
+        retry: Retry::Quarantined,
+        concurrency: 4,
+        now: at(2_000),
+    };
+    let mut hints = Hints::default();
+    hints.add_head("p-1".parse().unwrap(), StreamVersion::new(11));
+    advance.run(&hints).await.into_values().next().unwrap()
+}
+
 #[tokio::test]
 async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
     let world = three_patients().await;
@@ -422,24 +473,8 @@ async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
         .rfind(|record| record.event_name == "INSERT" && format!("{:?}", record.change.keys).contains("p-1"));
     projector(&world).handle(batch(last)).await.unwrap();
     assert!(world.state(LIVE, "p-1").await.quarantine.is_some());
-    let (store, queue) = (world.store(), &world.queue);
-    let redrive = || async {
-        let advance = Advance {
-            log: &world.log,
-            store: &store,
-            queue: &queue,
-            generation: LIVE,
-            catch_up: CatchUp::FromEventTable,
-            retry: Retry::Quarantined,
-            concurrency: 4,
-            now: at(2_000),
-        };
-        let mut hints = Hints::default();
-        hints.add_head("p-1".parse().unwrap(), StreamVersion::new(11));
-        advance.run(&hints).await.into_values().next().unwrap()
-    };
     assert!(matches!(
-        redrive().await,
+        redrive(&world).await,
         Outcome::Quarantined { newly: false, .. }
     ));
     assert_eq!(
@@ -449,9 +484,32 @@ async fn a_redrive_applies_what_was_waiting_once_the_event_can_be_applied() {
     world
         .edit("p-1", 4, "schema_version", AttributeValue::N("1".to_owned()))
         .await;
-    assert!(matches!(redrive().await, Outcome::Reached { .. }));
+    assert!(matches!(redrive(&world).await, Outcome::Reached { .. }));
     world.assert_complete(LIVE, "p-1").await;
     assert_eq!(world.queue.notices.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mark_whose_reason_changes_is_reported_again() {
+    let world = three_patients().await;
+    world.remove("p-1", 5).await;
+    let last = whole_stream(&world)
+        .into_iter()
+        .rfind(|record| record.event_name == "INSERT" && format!("{:?}", record.change.keys).contains("p-1"));
+    projector(&world).handle(batch(last)).await.unwrap();
+    world
+        .put_raw(&[
+            ("patient_id", AttributeValue::S("p-1".to_owned())),
+            ("version", AttributeValue::N("5".to_owned())),
+        ])
+        .await;
+    assert!(matches!(
+        redrive(&world).await,
+        Outcome::Quarantined { newly: true, .. }
+    ));
+    let mark = world.state(LIVE, "p-1").await.quarantine.unwrap();
+    assert_eq!((mark.reason.code(), mark.since), ("invalid_envelope", at(2_000)));
+    assert_eq!(world.queue.notices.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
