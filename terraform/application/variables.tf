@@ -403,7 +403,7 @@ variable "producer_silence_minutes" {
 }
 
 variable "projection_lag_seconds" {
-  description = "How far the read model may lag behind the events, in seconds, before the alarms about it are raised: 10 to 3600."
+  description = "How far the read model may lag behind the events, in seconds, before the alarms about it are raised: 10 to 3600. For what the reconciler finds, half the time between two sweeps at most: it finds nothing that is much older."
   type        = number
   default     = 60
   nullable    = false

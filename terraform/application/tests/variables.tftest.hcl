@@ -140,3 +140,26 @@ run "wrong_values_are_refused_fifth_ones" {
     var.stream,
   ]
 }
+
+run "a_window_that_would_raise_the_alarms_about_lag_is_refused" {
+  command = plan
+
+  variables {
+    stream                 = { window_seconds = 60 }
+    projection_lag_seconds = 600
+    reconcile_minutes      = 2
+  }
+
+  expect_failures = [
+    aws_lambda_event_source_mapping.stream,
+  ]
+}
+
+run "without_alarms_any_window_will_do" {
+  command = plan
+
+  variables {
+    stream = { window_seconds = 300 }
+    alarms = false
+  }
+}
