@@ -303,6 +303,13 @@ variable "iam_authorization" {
   nullable    = false
 }
 
+variable "trace_api_requests" {
+  description = "Whether API Gateway adds its part to the X-Ray traces. It holds the path and the query, so ids of patients, and the caller's address. Off, there are the functions' own parts, which have neither."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "cors_allow_origin" {
   description = "Origin whose pages may read the API, such as https://app.example.org, or *; null for none but the API's own."
   type        = string

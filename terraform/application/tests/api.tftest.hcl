@@ -145,7 +145,7 @@ run "pages_of_the_origin_that_is_allowed_may_read_the_gateways_own_answers" {
   }
 }
 
-run "logs_do_not_tell_whose_data_were_asked_for" {
+run "logs_and_traces_do_not_tell_whose_data_were_asked_for" {
   assert {
     condition = alltrue([
       for value in values(jsondecode(one(aws_api_gateway_stage.this.access_log_settings).format)) : contains([
@@ -162,8 +162,19 @@ run "logs_do_not_tell_whose_data_were_asked_for" {
     error_message = "The execution log has paths or answers."
   }
   assert {
-    condition     = aws_api_gateway_stage.this.xray_tracing_enabled && aws_cloudwatch_log_group.execution.name == "API-Gateway-Execution-Logs_api0000000/v1"
-    error_message = "The stage is not traced, or its log is API Gateway's own."
+    condition     = !aws_api_gateway_stage.this.xray_tracing_enabled && aws_cloudwatch_log_group.execution.name == "API-Gateway-Execution-Logs_api0000000/v1"
+    error_message = "API Gateway's traces, which have paths, are on; or its log is one of its own."
+  }
+}
+
+run "requests_are_traced_on_request" {
+  variables {
+    trace_api_requests = true
+  }
+
+  assert {
+    condition     = aws_api_gateway_stage.this.xray_tracing_enabled
+    error_message = "The stage is not traced."
   }
 }
 
