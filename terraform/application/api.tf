@@ -115,19 +115,17 @@ locals {
   )
 
   gateway_responses = {
-    for kind, type in local.problem_types : kind => merge(
-      # DEFAULT_4XX and DEFAULT_5XX are for whatever else there is, and each of those answers keeps its own status.
-      startswith(kind, "DEFAULT_") ? {} : { statusCode = tostring(local.problems[type].status) },
-      {
-        responseParameters = {
-          for name, value in merge(local.problem_headers, type == "throttled" ? { "Retry-After" = "'5'" } : {}) :
-          "gatewayresponse.header.${name}" => value
-        }
-        responseTemplates = {
-          "application/json" = jsonencode(merge({ type = "urn:problem:patient-checkins:${type}" }, local.problems[type]))
-        }
-      },
-    )
+    for kind, type in local.problem_types : kind => {
+      # For DEFAULT_4XX and DEFAULT_5XX too, which are for whatever else there is: the body could not say another status.
+      statusCode = tostring(local.problems[type].status)
+      responseParameters = {
+        for name, value in merge(local.problem_headers, type == "throttled" ? { "Retry-After" = "'5'" } : {}) :
+        "gatewayresponse.header.${name}" => value
+      }
+      responseTemplates = {
+        "application/json" = jsonencode(merge({ type = "urn:problem:patient-checkins:${type}" }, local.problems[type]))
+      }
+    }
   }
 
   api_definition = merge(

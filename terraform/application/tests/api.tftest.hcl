@@ -92,14 +92,13 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
           jsondecode(file("../../services/backend/openapi.json")).info.description,
           "| `${trimprefix(jsondecode(answer.responseTemplates["application/json"]).type, "urn:problem:patient-checkins:")}` | ${jsondecode(answer.responseTemplates["application/json"]).status} |"
         )
-        # Whatever is not listed keeps the status that it has.
-        && try(answer.statusCode, null) == (startswith(kind, "DEFAULT_") ? null : tostring(jsondecode(answer.responseTemplates["application/json"]).status))
+        && answer.statusCode == tostring(jsondecode(answer.responseTemplates["application/json"]).status)
         && answer.responseParameters["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         && answer.responseParameters["gatewayresponse.header.Cache-Control"] == "'no-store'"
         && !strcontains(answer.responseTemplates["application/json"], "$")
       )
     ])
-    error_message = "An answer of the gateway is no problem of the contract, may be cached, or repeats something of the request."
+    error_message = "An answer of the gateway is no problem of the contract, has another status than it says, may be cached, or repeats something of the request."
   }
   assert {
     condition = length(setsubtract(
@@ -107,6 +106,13 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
       keys(jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"])
     )) == 0
     error_message = "The gateway answers in its own words."
+  }
+  # Whatever is not listed, and keeps no status of its own.
+  assert {
+    condition = [
+      for kind in ["DEFAULT_4XX", "DEFAULT_5XX"] : jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"][kind].statusCode
+    ] == ["400", "500"]
+    error_message = "An answer of the gateway that is not listed has another status than its body says."
   }
   assert {
     condition     = jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"].THROTTLED.responseParameters["gatewayresponse.header.Retry-After"] == "'5'"
