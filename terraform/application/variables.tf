@@ -239,8 +239,8 @@ variable "reserved_concurrency" {
 
   validation {
     # 0 would switch the function off: do that with its schedule or its mapping, where it can be seen.
-    condition     = alltrue([for count in values(var.reserved_concurrency) : try(count == null || count >= 1, true)])
-    error_message = "reserved_concurrency must have numbers of at least 1, or null."
+    condition     = alltrue([for count in values(var.reserved_concurrency) : count == null ? true : count >= 1 && floor(count) == count])
+    error_message = "reserved_concurrency must have whole numbers of at least 1, or null."
   }
 }
 
@@ -348,6 +348,10 @@ variable "custom_domain" {
   validation {
     condition     = var.custom_domain == null || can(regex("^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/.+$", var.custom_domain.certificate_arn))
     error_message = "custom_domain.certificate_arn must be the ARN of an ACM certificate."
+  }
+  validation {
+    condition     = try(var.custom_domain.zone_id, null) == null || can(regex("^Z[A-Z0-9]+$", var.custom_domain.zone_id))
+    error_message = "custom_domain.zone_id must be the ID of a Route 53 zone, such as Z0123456789ABCDEFGHIJ, or null."
   }
 }
 
