@@ -356,7 +356,7 @@ variable "custom_domain" {
 }
 
 variable "waf" {
-  description = "Whether AWS WAF is in front of the API: AWS's common rules, known bad inputs, addresses of ill repute, and a limit for each address. About 10 USD a month."
+  description = "Whether AWS WAF is in front of the API: AWS's common rules, known bad inputs, addresses of ill repute, and a limit for each address. 9 USD a month, and 0.60 for each million requests."
   type        = bool
   default     = false
   nullable    = false
