@@ -234,6 +234,11 @@ show_plan() {
     printf '\nThe image %s would be built and pushed.\n\n' "$name:$tag"
   fi
   begin "plan the application" "$again"
+  # A plan changes no state, so Terraform still believes that the role is its own to take away.
+  if has_to_forget_the_logging_role; then
+    changes=2
+    printf '\nWhat follows says that aws_api_gateway_account.this[0] will be destroyed. It would only be forgotten:\nthe role that somebody else has set is left as it is.\n\n'
+  fi
   plan_and_show application || changes=$?
   step=""
   [ "$changes" -eq 0 ] || exit "$CHANGES"

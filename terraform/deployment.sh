@@ -173,8 +173,12 @@ respect_the_logging_role() {
 }
 
 # Once Terraform has set the role, it would take away whatever is set now.
+has_to_forget_the_logging_role() {
+  [ -n "$others_role" ] && known application | grep -q '^aws_api_gateway_account\.this\[0\]$'
+}
+
 forget_the_logging_role() {
-  if [ -n "$others_role" ] && known application | grep -q '^aws_api_gateway_account\.this\[0\]$'; then
+  if has_to_forget_the_logging_role; then
     logged tf application state rm 'aws_api_gateway_account.this[0]'
   fi
 }

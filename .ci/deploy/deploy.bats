@@ -176,7 +176,13 @@ nothing() { :; }
   rm "$WORLD/account/logging-role"
   deployed
   echo $theirs >"$WORLD/account/logging-role"
+  check 6 "" deploy.sh --plan
+  [[ $output == *"aws_api_gateway_account.this[0] will be destroyed. It would only be forgotten"* ]]
+  grep -q 'aws_api_gateway_account' "$checkout"/terraform/state/*/*/*/application.tfstate
   deployed
+  ! grep -q 'aws_api_gateway_account' "$checkout"/terraform/state/*/*/*/application.tfstate || false
+  check 0 "" deploy.sh --plan
+  [[ $output != *"forgotten"* ]]
   check 0 "" destroy.sh --yes --delete-data
   [ "$(account)" = "./logging-role:$theirs" ]
   deployed

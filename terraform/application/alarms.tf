@@ -3,6 +3,11 @@
 locals {
   metrics_namespace = "PatientCheckins"
 
+  # A sweep applies all that it finds, so the next one finds nothing older than the time between the two. A threshold
+  # above that would never be reached; half of it is, if the projector does not run and events come often enough that
+  # each half has one.
+  found_lag_seconds = min(var.projection_lag_seconds, 60 * var.reconcile_minutes / 2)
+
   # Unless it says otherwise, an alarm looks at the worst minute, and no data are good news: a metric of something that
   # did not happen has none.
   alarms = merge(
@@ -19,11 +24,13 @@ locals {
         statistic   = "Maximum", period = 60, threshold = var.projection_lag_seconds * 1000
         periods     = 5, of_them = 3
       }
+      # The only one that tells of a projector that is handed nothing, since its mapping is disabled or gone: it then has
+      # neither an iterator's age nor a lag of its own.
       reconciler-finds-lag = {
-        description = "The stream lost events: the reconciler finds patients behind, sweep after sweep"
+        description = "The projector gets no events, or not all of them: the reconciler finds patients behind, sweep after sweep"
         namespace   = local.metrics_namespace, metric = "ReconcileLag", dimensions = { Deployment = var.name, Service = "reconciler" }
-        statistic   = "Maximum", period = 60 * var.reconcile_minutes, threshold = 1000 * (var.projection_lag_seconds + 60 * var.reconcile_minutes)
-        periods     = 2, of_them = 2
+        statistic   = "Maximum", period = 60 * var.reconcile_minutes, threshold = 1000 * local.found_lag_seconds
+        periods     = 3, of_them = 2
       }
       quarantine = {
         description = "An event can't be applied, and its patient waits"

@@ -27,4 +27,12 @@ resource "aws_lambda_event_source_mapping" "stream" {
   }
 
   depends_on = [aws_iam_role_policy.function]
+
+  lifecycle {
+    precondition {
+      # Events wait that long when all is well, and the alarms about lag must not take it for a fault.
+      condition     = !var.alarms || var.stream.window_seconds < local.found_lag_seconds
+      error_message = "stream.window_seconds must be less than projection_lag_seconds, and than half of the time that reconcile_minutes says: the alarms about lag would be raised all the time."
+    }
+  }
 }

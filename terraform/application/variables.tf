@@ -239,8 +239,8 @@ variable "reserved_concurrency" {
 
   validation {
     # 0 would switch the function off: do that with its schedule or its mapping, where it can be seen.
-    condition     = alltrue([for count in values(var.reserved_concurrency) : try(count == null || count >= 1, true)])
-    error_message = "reserved_concurrency must have numbers of at least 1, or null."
+    condition     = alltrue([for count in values(var.reserved_concurrency) : count == null ? true : count >= 1 && floor(count) == count])
+    error_message = "reserved_concurrency must have whole numbers of at least 1, or null."
   }
 }
 
@@ -303,6 +303,13 @@ variable "iam_authorization" {
   nullable    = false
 }
 
+variable "trace_api_requests" {
+  description = "Whether API Gateway adds its part to the X-Ray traces. It holds the path and the query, so ids of patients, and the caller's address. Off, there are the functions' own parts, which have neither."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "cors_allow_origin" {
   description = "Origin whose pages may read the API, such as https://app.example.org, or *; null for none but the API's own."
   type        = string
@@ -342,10 +349,14 @@ variable "custom_domain" {
     condition     = var.custom_domain == null || can(regex("^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/.+$", var.custom_domain.certificate_arn))
     error_message = "custom_domain.certificate_arn must be the ARN of an ACM certificate."
   }
+  validation {
+    condition     = try(var.custom_domain.zone_id, null) == null || can(regex("^Z[A-Z0-9]+$", var.custom_domain.zone_id))
+    error_message = "custom_domain.zone_id must be the ID of a Route 53 zone, such as Z0123456789ABCDEFGHIJ, or null."
+  }
 }
 
 variable "waf" {
-  description = "Whether AWS WAF is in front of the API: AWS's common rules, known bad inputs, addresses of ill repute, and a limit for each address. About 10 USD a month."
+  description = "Whether AWS WAF is in front of the API: AWS's common rules, known bad inputs, addresses of ill repute, and a limit for each address. 9 USD a month, and 0.60 for each million requests."
   type        = bool
   default     = false
   nullable    = false
@@ -403,7 +414,7 @@ variable "producer_silence_minutes" {
 }
 
 variable "projection_lag_seconds" {
-  description = "How far the read model may lag behind the events, in seconds, before the alarms about it are raised: 10 to 3600."
+  description = "How far the read model may lag behind the events, in seconds, before the alarms about it are raised: 10 to 3600. For what the reconciler finds, half the time between two sweeps at most: it finds nothing that is much older."
   type        = number
   default     = 60
   nullable    = false

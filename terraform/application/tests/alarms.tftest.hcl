@@ -24,7 +24,7 @@ run "there_is_an_alarm_for_everything_that_can_go_wrong_unseen" {
       producer-silence     = "PatientCheckins EventsAppended Sum LessThanThreshold 1 1/1x600s breaching"
       projection-lag       = "PatientCheckins ProjectionLag Maximum GreaterThanThreshold 60000 3/5x60s notBreaching"
       quarantine           = "AWS/SQS ApproximateNumberOfMessagesVisible Maximum GreaterThanThreshold 0 1/1x60s notBreaching"
-      reconciler-finds-lag = "PatientCheckins ReconcileLag Maximum GreaterThanThreshold 360000 2/2x300s notBreaching"
+      reconciler-finds-lag = "PatientCheckins ReconcileLag Maximum GreaterThanThreshold 60000 2/3x300s notBreaching"
       reconciler-silence   = "AWS/Lambda Invocations Sum LessThanThreshold 1 3/3x300s breaching"
       stream-failures      = "AWS/SQS ApproximateNumberOfMessagesVisible Maximum GreaterThanThreshold 0 1/1x60s notBreaching"
     }
@@ -33,6 +33,45 @@ run "there_is_an_alarm_for_everything_that_can_go_wrong_unseen" {
   assert {
     condition     = toset(keys(aws_cloudwatch_metric_alarm.failures)) == toset(["checkin", "projector", "backend", "reconciler"])
     error_message = "A function can fail unseen."
+  }
+}
+
+# A sweep applies what it finds, so the next one finds at most what was recorded between the two.
+run "what_the_reconciler_finds_can_reach_its_alarm" {
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].threshold <= 1000 * aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].period / 2
+      && aws_cloudwatch_event_rule.this["reconciler"].schedule_expression == "rate(${aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].period / 60} minutes)"
+    )
+    error_message = "The reconciler never finds a lag that raises its alarm."
+  }
+}
+
+run "what_the_reconciler_finds_can_reach_its_alarm_however_much_lag_is_allowed" {
+  variables {
+    projection_lag_seconds = 3600
+    reconcile_minutes      = 2
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].threshold == 60000 && aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].period == 120
+    error_message = "The reconciler never finds a lag that raises its alarm."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["projection-lag"].threshold == 3600000
+    error_message = "The other alarms do not allow the lag that they should."
+  }
+}
+
+run "what_the_reconciler_finds_raises_its_alarm_at_the_lag_that_is_allowed" {
+  variables {
+    projection_lag_seconds = 90
+    reconcile_minutes      = 60
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].threshold == 90000 && aws_cloudwatch_metric_alarm.this["reconciler-finds-lag"].period == 3600
+    error_message = "The alarm allows another lag."
   }
 }
 

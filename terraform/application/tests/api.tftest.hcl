@@ -92,14 +92,13 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
           jsondecode(file("../../services/backend/openapi.json")).info.description,
           "| `${trimprefix(jsondecode(answer.responseTemplates["application/json"]).type, "urn:problem:patient-checkins:")}` | ${jsondecode(answer.responseTemplates["application/json"]).status} |"
         )
-        # Whatever is not listed keeps the status that it has.
-        && try(answer.statusCode, null) == (startswith(kind, "DEFAULT_") ? null : tostring(jsondecode(answer.responseTemplates["application/json"]).status))
+        && answer.statusCode == tostring(jsondecode(answer.responseTemplates["application/json"]).status)
         && answer.responseParameters["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         && answer.responseParameters["gatewayresponse.header.Cache-Control"] == "'no-store'"
         && !strcontains(answer.responseTemplates["application/json"], "$")
       )
     ])
-    error_message = "An answer of the gateway is no problem of the contract, may be cached, or repeats something of the request."
+    error_message = "An answer of the gateway is no problem of the contract, has another status than it says, may be cached, or repeats something of the request."
   }
   assert {
     condition = length(setsubtract(
@@ -107,6 +106,13 @@ run "every_answer_of_the_gateway_itself_is_a_problem_of_the_contract" {
       keys(jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"])
     )) == 0
     error_message = "The gateway answers in its own words."
+  }
+  # Whatever is not listed, and keeps no status of its own.
+  assert {
+    condition = [
+      for kind in ["DEFAULT_4XX", "DEFAULT_5XX"] : jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"][kind].statusCode
+    ] == ["400", "500"]
+    error_message = "An answer of the gateway that is not listed has another status than its body says."
   }
   assert {
     condition     = jsondecode(aws_api_gateway_rest_api.this.body)["x-amazon-apigateway-gateway-responses"].THROTTLED.responseParameters["gatewayresponse.header.Retry-After"] == "'5'"
@@ -145,7 +151,7 @@ run "pages_of_the_origin_that_is_allowed_may_read_the_gateways_own_answers" {
   }
 }
 
-run "logs_do_not_tell_whose_data_were_asked_for" {
+run "logs_and_traces_do_not_tell_whose_data_were_asked_for" {
   assert {
     condition = alltrue([
       for value in values(jsondecode(one(aws_api_gateway_stage.this.access_log_settings).format)) : contains([
@@ -162,8 +168,19 @@ run "logs_do_not_tell_whose_data_were_asked_for" {
     error_message = "The execution log has paths or answers."
   }
   assert {
-    condition     = aws_api_gateway_stage.this.xray_tracing_enabled && aws_cloudwatch_log_group.execution.name == "API-Gateway-Execution-Logs_api0000000/v1"
-    error_message = "The stage is not traced, or its log is API Gateway's own."
+    condition     = !aws_api_gateway_stage.this.xray_tracing_enabled && aws_cloudwatch_log_group.execution.name == "API-Gateway-Execution-Logs_api0000000/v1"
+    error_message = "API Gateway's traces, which have paths, are on; or its log is one of its own."
+  }
+}
+
+run "requests_are_traced_on_request" {
+  variables {
+    trace_api_requests = true
+  }
+
+  assert {
+    condition     = aws_api_gateway_stage.this.xray_tracing_enabled
+    error_message = "The stage is not traced."
   }
 }
 

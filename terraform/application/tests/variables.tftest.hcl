@@ -77,16 +77,17 @@ run "wrong_values_are_refused_second_ones" {
   command = plan
 
   variables {
-    name              = "a"
-    image_uri         = "checkin@sha256:0123"
-    recovery_days     = 1.5
-    schedule          = "rate(1 minutes)"
-    checkins_per_tick = 1001
-    stream            = { window_seconds = 301 }
-    concurrency       = 256
-    throttle          = { burst = 0 }
-    cors_allow_origin = "https://app.example.org/path"
-    custom_domain     = { name = "a.example.org", certificate_arn = "certificate" }
+    name                 = "a"
+    image_uri            = "checkin@sha256:0123"
+    recovery_days        = 1.5
+    schedule             = "rate(1 minutes)"
+    checkins_per_tick    = 1001
+    stream               = { window_seconds = 301 }
+    concurrency          = 256
+    reserved_concurrency = { backend = 2.5 }
+    throttle             = { burst = 0 }
+    cors_allow_origin    = "https://app.example.org/path"
+    custom_domain        = { name = "a.example.org", certificate_arn = "certificate" }
   }
 
   expect_failures = [
@@ -97,6 +98,7 @@ run "wrong_values_are_refused_second_ones" {
     var.checkins_per_tick,
     var.stream,
     var.concurrency,
+    var.reserved_concurrency,
     var.throttle,
     var.cors_allow_origin,
     var.custom_domain,
@@ -107,13 +109,17 @@ run "wrong_values_are_refused_third_ones" {
   command = plan
 
   variables {
-    name   = "double--hyphen"
-    stream = { parallel = 11 }
+    name                 = "double--hyphen"
+    stream               = { parallel = 11 }
+    reserved_concurrency = { checkin = 1, projector = -1 }
+    custom_domain        = { name = "a.example.org", certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/0", zone_id = "example.org" }
   }
 
   expect_failures = [
     var.name,
     var.stream,
+    var.reserved_concurrency,
+    var.custom_domain,
   ]
 }
 
@@ -139,4 +145,27 @@ run "wrong_values_are_refused_fifth_ones" {
   expect_failures = [
     var.stream,
   ]
+}
+
+run "a_window_that_would_raise_the_alarms_about_lag_is_refused" {
+  command = plan
+
+  variables {
+    stream                 = { window_seconds = 60 }
+    projection_lag_seconds = 600
+    reconcile_minutes      = 2
+  }
+
+  expect_failures = [
+    aws_lambda_event_source_mapping.stream,
+  ]
+}
+
+run "without_alarms_any_window_will_do" {
+  command = plan
+
+  variables {
+    stream = { window_seconds = 300 }
+    alarms = false
+  }
 }
