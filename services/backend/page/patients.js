@@ -38,6 +38,8 @@ export class Patients {
   #byId = new Map();
   #walks = { [RECENT]: new Walk(), [BY_ID]: new Walk() };
   #walkedAt = 0;
+  /** What the newest answer says. The patients who were loaded long ago may say something else. */
+  #staleSince = null;
 
   constructor(api) {
     this.#api = api;
@@ -59,8 +61,7 @@ export class Patients {
 
   /** Since when the read model is known to be behind; `null` if it is not. */
   get staleSince() {
-    for (const patient of this.#byId.values()) return patient.staleSince ?? null;
-    return null;
+    return this.#staleSince;
   }
 
   /** Those that can be shown in this order without leaving anybody out in between, as far as the API has the order. */
@@ -134,6 +135,8 @@ export class Patients {
 
   #learn(patients) {
     for (const patient of patients) this.#byId.set(patient.id, patient);
+    // An answer says the same with each patient, and nothing if there is none.
+    if (patients.length > 0) this.#staleSince = patients[0].staleSince ?? null;
   }
 }
 
