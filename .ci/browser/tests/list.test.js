@@ -213,6 +213,29 @@ test("whether the data are behind is told as the newest answer says it, however 
   await closed(page);
 });
 
+test("what happens to somebody far behind is seen in the end, in whatever order they were loaded", async () => {
+  for (const order of ["recent", "name", "id"]) {
+    let patients = everybody(250);
+    const prepare = async (page) => {
+      await page.clock.install();
+      await answering(() => patients)(page);
+    };
+    const page = await visit(`${system.url}#order=${order}`, { prepare });
+    await rows(page).first().waitFor();
+    for (const count of [200, 250]) {
+      await page.locator("#more").press("Enter");
+      await until(`${count} are shown`, async () => (await rows(page).count()) === count);
+    }
+    patients = patients.map((patient) => (patient.id === "n-0240" ? { ...patient, quarantinedSince: new Date().toISOString() } : patient));
+    const badge = page.locator("tr[data-id=n-0240] .badge");
+    await until(`it is seen in the order ${order}`, async () => {
+      await page.clock.fastForward("01:00");
+      return badge.isVisible();
+    });
+    await closed(page);
+  }
+});
+
 test("the order and the search are still there after a reload, and a name is in no address", async () => {
   const page = await listed(system.url);
   await page.check("#order-id", { force: true });

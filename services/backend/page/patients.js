@@ -83,8 +83,8 @@ export class Patients {
 
   /** Looks what has changed; gives whether anything has. */
   async refresh(now, signal) {
-    const walk = this.#walks[RECENT];
-    if (walk.pages <= 1) return this.#again(RECENT, signal);
+    const [recent, byId] = [this.#walks[RECENT], this.#walks[BY_ID]];
+    if (recent.pages <= 1 && byId.pages === 0) return this.#again(RECENT, signal);
     let changed = false;
     let cursor;
     do {
