@@ -98,22 +98,20 @@ test("while it loads, it shows that it does", async () => {
   await page.context().close();
 });
 
-for (const colorScheme of ["light", "dark"]) {
-  test(`an error is told in the words of the API, and the page tries again, ${colorScheme}`, async () => {
-    front.instead = problem(503, "The data cannot be read at the moment", { "Retry-After": "1" });
-    const page = await visit(front.url, { colorScheme });
-    await page.getByRole("alert").getByText("The data cannot be read at the moment").waitFor();
-    assert.match(await page.getByRole("alert").innerText(), /Ask again soon\. This page tries again by itself\.\s+Try again/);
-    assert.equal(await stateOf(page), "No data");
-    assert.equal(await rows(page).count(), 0);
-    assert.deepEqual(await violations(page), []);
-    front.instead = null;
-    await rows(page).first().waitFor();
-    assert.equal(await stateOf(page), "Live");
-    assert.equal(await page.locator("#notice").isVisible(), false);
-    await closed(page, { expected: FAILED });
-  });
-}
+test("an error is told in the words of the API, and the page tries again", async () => {
+  front.instead = problem(503, "The data cannot be read at the moment", { "Retry-After": "1" });
+  const page = await visit(front.url);
+  await page.getByRole("alert").getByText("The data cannot be read at the moment").waitFor();
+  assert.match(await page.getByRole("alert").innerText(), /Ask again soon\. This page tries again by itself\.\s+Try again/);
+  assert.equal(await stateOf(page), "No data");
+  assert.equal(await rows(page).count(), 0);
+  assert.deepEqual(await violations(page), []);
+  front.instead = null;
+  await rows(page).first().waitFor();
+  assert.equal(await stateOf(page), "Live");
+  assert.equal(await page.locator("#notice").isVisible(), false);
+  await closed(page, { expected: FAILED });
+});
 
 test("an answer that is not the API's is no data", async () => {
   front.instead = { status: 502, headers: { "Content-Type": "text/html" }, body: "<h1>Bad gateway</h1>" };
@@ -128,26 +126,24 @@ test("an answer that is not the API's is no data", async () => {
   await closed(page, { expected: FAILED });
 });
 
-for (const colorScheme of ["light", "dark"]) {
-  test(`data that are known to be behind are shown as such, ${colorScheme}`, async () => {
-    const patient = {
-      id: "p-1", name: "Ada Example", checkinCount: 1, lastCheckinAt: "2026-11-20T09:00:00.000Z", version: 2,
-      quarantinedSince: "2026-11-21T09:00:00.000Z", staleSince: "2026-11-24T09:00:00.000Z",
-    };
-    front.instead = {
-      status: 200,
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ patients: [patient], nextCursor: null }),
-    };
-    const page = await visit(front.url, { colorScheme });
-    await page.getByText("What you see may be behind").waitFor();
-    await until("the state says so", async () => (await stateOf(page)) === "Behind");
-    assert.equal(await rows(page).count(), 1);
-    assert.deepEqual(await violations(page), []);
-    front.instead = null;
-    await closed(page);
-  });
-}
+test("data that are known to be behind are shown as such", async () => {
+  const patient = {
+    id: "p-1", name: "Ada Example", checkinCount: 1, lastCheckinAt: "2026-11-20T09:00:00.000Z", version: 2,
+    quarantinedSince: "2026-11-21T09:00:00.000Z", staleSince: "2026-11-24T09:00:00.000Z",
+  };
+  front.instead = {
+    status: 200,
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ patients: [patient], nextCursor: null }),
+  };
+  const page = await visit(front.url);
+  await page.getByText("What you see may be behind").waitFor();
+  await until("the state says so", async () => (await stateOf(page)) === "Behind");
+  assert.equal(await rows(page).count(), 1);
+  assert.deepEqual(await violations(page), []);
+  front.instead = null;
+  await closed(page);
+});
 
 test("scripts and styles come from the page's own files, and nothing inline runs", async () => {
   const response = await fetch(front.url);

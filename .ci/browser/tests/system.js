@@ -210,11 +210,20 @@ export function collisions(page) {
   });
 }
 
-/** What axe finds wrong with the page as it is. */
+/** What axe finds wrong with the page as it is, in the light scheme and in the dark one. */
 export async function violations(page) {
   await page.evaluate(axe.source);
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
+  const before = await page.evaluate(() => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  const found = [];
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+    for (const { id, nodes } of violations) {
+      found.push(`${colorScheme}: ${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: before });
+  return found;
 }
 
 /** Waits until `isSo(page)` gives true. */

@@ -38,6 +38,8 @@ export class Patients {
   #byId = new Map();
   #walks = { [RECENT]: new Walk(), [BY_ID]: new Walk() };
   #walkedAt = 0;
+  /** What the newest answer says. The patients who were loaded long ago may say something else. */
+  #staleSince = null;
 
   constructor(api) {
     this.#api = api;
@@ -59,8 +61,7 @@ export class Patients {
 
   /** Since when the read model is known to be behind; `null` if it is not. */
   get staleSince() {
-    for (const patient of this.#byId.values()) return patient.staleSince ?? null;
-    return null;
+    return this.#staleSince;
   }
 
   /** Those that can be shown in this order without leaving anybody out in between, as far as the API has the order. */
@@ -82,8 +83,8 @@ export class Patients {
 
   /** Looks what has changed; gives whether anything has. */
   async refresh(now, signal) {
-    const walk = this.#walks[RECENT];
-    if (walk.pages <= 1) return this.#again(RECENT, signal);
+    const [recent, byId] = [this.#walks[RECENT], this.#walks[BY_ID]];
+    if (recent.pages <= 1 && byId.pages === 0) return this.#again(RECENT, signal);
     let changed = false;
     let cursor;
     do {
@@ -134,6 +135,8 @@ export class Patients {
 
   #learn(patients) {
     for (const patient of patients) this.#byId.set(patient.id, patient);
+    // An answer says the same with each patient, and nothing if there is none.
+    if (patients.length > 0) this.#staleSince = patients[0].staleSince ?? null;
   }
 }
 

@@ -139,7 +139,7 @@ export class PipelineView {
       if (!row) {
         const visible = element("td", { class: "visible" });
         const top = element("tr", { title: `Recorded ${exact(new Date(event.recordedAt))}` },
-          element("th", { scope: "row" }, TITLES[event.type] ?? event.type),
+          element("th", { scope: "row" }, TITLES[event.type] ?? event.type ?? "Of an unknown type"),
           element("td", {}, element("a", { class: "id", href: `#patient/${encodeURIComponent(event.patientId)}` }, event.patientId)),
           element("td", { class: "version" }, String(event.version)),
           visible);

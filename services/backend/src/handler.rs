@@ -78,7 +78,7 @@ impl<S: ReadModelStore> Backend<S> {
             Ok(Answer::Methods) => (response::methods(self.allow_origin.as_ref()), None),
             Err(problem) => (response::problem(&problem), Some(problem)),
         };
-        let (method, status) = (request.http_method.as_str(), response.status_code);
+        let (method, status) = (known_method(&request.http_method), response.status_code);
         let request_id = request.request_context.request_id.as_deref();
         if let Some(Problem::Unavailable(error)) = &problem {
             let error = chain(error);
@@ -271,6 +271,14 @@ fn page_of(
     Representation {
         next: next_cursor.map(|cursor| parameters.with_cursor(cursor)),
         ..Representation::not_kept(list)
+    }
+}
+
+/// What may be logged of a method. HTTP lets any word be one, a name too.
+fn known_method(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "OPTIONS" | "POST" | "PUT" | "PATCH" | "DELETE" | "TRACE") => known,
+        _ => "other",
     }
 }
 

@@ -72,8 +72,9 @@ struct Generations {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
+    /// `null` if this software knows no such type.
     #[serde(rename = "type")]
-    event_type: String,
+    event_type: Option<String>,
     patient_id: PatientId,
     version: StreamVersion,
     recorded_at: Timestamp,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::{PatientId, StreamVersion, Timestamp};
+use domain::{EventData, PatientId, StreamVersion, Timestamp, Undecodable, Upcasters};
 use embedded::stream::{SequenceNumber, StreamRecord};
 use serde::Deserialize;
 
@@ -18,7 +18,8 @@ pub(crate) struct RecentEvents(Arc<Mutex<VecDeque<RecentEvent>>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecentEvent {
     sequence_number: SequenceNumber,
-    pub(crate) event_type: String,
+    /// `None` if there is no such type: anything may stand there then, a name too, and it is shown nowhere.
+    pub(crate) event_type: Option<String>,
     pub(crate) patient_id: PatientId,
     pub(crate) version: StreamVersion,
     pub(crate) recorded_at: Timestamp,
@@ -98,12 +99,18 @@ fn event_in(record: &StreamRecord) -> Option<RecentEvent> {
     }
     Some(RecentEvent {
         sequence_number: record.sequence_number.clone(),
-        event_type: image.event_type.text,
+        event_type: Some(image.event_type.text).filter(|event_type| is_known(event_type)),
         patient_id: image.patient_id.text.parse().ok()?,
         version: StreamVersion::new(image.version.number.parse().ok()?),
         recorded_at: image.recorded_at.text.parse().ok()?,
         done_at: None,
     })
+}
+
+/// Whether there is this type of event, in whatever version and with whatever body.
+fn is_known(event_type: &str) -> bool {
+    let decoded = Upcasters::CURRENT.decode(event_type, 0, EventData::new());
+    !matches!(decoded, Err(Undecodable::UnknownType))
 }
 
 #[cfg(test)]
@@ -153,6 +160,30 @@ mod tests {
         events.read(&many);
         let kept: Vec<(u64, Option<i64>)> = (32..40).rev().map(|number| (number, None)).collect();
         check(&events, &kept);
+    }
+
+    #[test]
+    fn a_type_that_there_is_not_is_not_told() {
+        let events = RecentEvents::default();
+        let mut foreign = record(3, "INSERT");
+        let mut registration = record(2, "INSERT");
+        for (record, event_type) in [
+            (&mut foreign, "Ada Example"),
+            (&mut registration, "PatientRegistered"),
+        ] {
+            record.json = record.json.replace("PatientCheckedIn", event_type);
+        }
+        events.read(&[record(1, "INSERT"), registration, foreign]);
+        let types: Vec<Option<String>> = events
+            .newest_first()
+            .into_iter()
+            .map(|event| event.event_type)
+            .collect();
+        let known = |event_type: &str| Some(event_type.to_owned());
+        assert_eq!(
+            types,
+            [None, known("PatientRegistered"), known("PatientCheckedIn")]
+        );
     }
 
     #[test]

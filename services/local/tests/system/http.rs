@@ -82,19 +82,24 @@ pub(crate) fn send(address: &str, method: &str, path: &str, body: &str) -> std::
     send_with(address, method, path, "", body)
 }
 
-fn send_with(
+/// As [`send`], with headers as in [`request_with`].
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn send_with(
     address: &str,
     method: &str,
     path: &str,
     headers: &str,
     body: &str,
 ) -> std::io::Result<SentRequest> {
-    let mut connection = TcpStream::connect(address)?;
     let length = body.len();
-    write!(
-        connection,
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-    )?;
+    );
+    let mut connection = TcpStream::connect(address)?;
+    // At once: a server that refuses the first half hangs up, and then the second could not be written.
+    connection.write_all(request.as_bytes())?;
     Ok(SentRequest(connection))
 }
 
