@@ -1,6 +1,6 @@
 //! What is measured of storing, projecting and replaying, contender by contender. Each gets an empty DynamoDB of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -125,14 +125,14 @@ pub(crate) async fn measure(
 
 fn contender(
     name: &'static str,
-    executable: &PathBuf,
+    executable: &Path,
     way: &str,
     patients: usize,
     check_ins: usize,
 ) -> Contender {
     Contender {
         name,
-        executable: executable.clone(),
+        executable: executable.to_owned(),
         arguments: vec![way.to_owned(), patients.to_string(), check_ins.to_string()],
     }
 }

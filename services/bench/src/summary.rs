@@ -142,8 +142,9 @@ impl Summary<'_> {
     /// The largest dense batch that every projector got.
     fn dense(&self) -> Option<&BatchCost> {
         let batches = &self.measured.first()?.projector.batches;
-        let dense = batches.iter().filter(|batch| batch.shape.check_ins > 1);
-        dense.filter(|batch| batch.shape.records() <= 1_000).last()
+        batches
+            .iter()
+            .rfind(|batch| batch.shape.check_ins > 1 && batch.shape.records() <= 1_000)
     }
 
     /// Events a second that the projector applies.
