@@ -404,10 +404,9 @@ async fn what_is_behind_a_missing_event_does_not_say_why() {
         .edit("p-1", 6, "schema_version", AttributeValue::N("99".to_owned()))
         .await;
     let of_p1 = |record: &EventRecord| format!("{:?}", record.change.keys).contains("p-1");
-    let inserted = whole_stream(&world)
+    let last = whole_stream(&world)
         .into_iter()
-        .filter(|r| r.event_name == "INSERT");
-    let last = inserted.filter(of_p1).last();
+        .rfind(|record| record.event_name == "INSERT" && of_p1(record));
     projector(&world).handle(batch(last)).await.unwrap();
     let state = world.state(LIVE, "p-1").await;
     assert_eq!(state.applied, StreamVersion::new(4));
