@@ -3,7 +3,7 @@
 //!
 //!     hot_loops parse|fold TIMES     a batch of 100 records, or 100 events of one patient, so many times
 
-#![allow(clippy::unwrap_used, reason = "not part of the system")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "not part of the system")]
 
 use domain::{PatientState, RecordedEvent};
 use projector::Batch;
