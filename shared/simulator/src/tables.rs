@@ -702,15 +702,24 @@ impl Tables {
         if let Some(active) = self.build_mut(control.active) {
             active.promoted = true;
         }
-        let Some(promoted) = before
-            .filter(|before| before.active != control.active)
-            .and_then(|_| self.build(control.active))
-        else {
+        let Some(before) = before.filter(|before| before.active != control.active) else {
             return Ok(Written::Done);
+        };
+        let Some(promoted) = self.build(control.active) else {
+            return Ok(Written::Done);
+        };
+        // One that is brought back is not scanned for anew, but shows no less than what it takes the place of: an event that
+        // neither has, since the stream lost it and the index is behind, is the reconciler's to find.
+        let replaced = if before.brings_back {
+            self.build(before.active)
+        } else {
+            None
         };
         let views = promoted.views.iter().zip(promoted.heads_when_begun).enumerate();
         for ((patient, (view, head)), stream) in views.zip(&self.streams) {
-            if view.applied().get() < head.min(stream.truth.applicable()) {
+            let shown = replaced.and_then(|build| build.views.get(patient));
+            let shown = shown.map_or(u64::MAX, |view| view.applied().get());
+            if view.applied().get() < head.min(stream.truth.applicable()).min(shown) {
                 return Err(Violation::new(
                     "I8",
                     format!(
