@@ -1,22 +1,17 @@
 //! Appending, against the embedded DynamoDB.
 #![allow(clippy::unwrap_used, reason = "functions that tests share are tests too")]
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
 
-use aws_sdk_dynamodb::config::interceptors::{
-    AfterDeserializationInterceptorContextRef, BeforeSerializationInterceptorContextMut,
-};
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_dynamodb::error::BoxError;
-use aws_sdk_dynamodb::operation::put_item::{PutItemInput, PutItemOutput};
-use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{
     CheckinId, CorrelationId, Event, EventDraft, EventHash, EventId, MAX_EVENT_BYTES, PatientCheckedIn,
     PatientId, StoredEvent, StreamVersion, Timestamp,
 };
 use embedded::{EVENT_TABLE, EmbeddedDynamoDb};
 use event_store::{AppendError, AppendLog, Appended, EventStore, ExpectedVersion, InsertError, Link, append};
+use testbed::Meter;
 
 fn patient() -> PatientId {
     "p-001".parse().unwrap()
@@ -504,68 +499,24 @@ async fn an_unreachable_table_is_unavailable() {
     assert!(std::error::Error::source(&error).is_some());
 }
 
-/// Asks for the cost of each Put, and keeps it.
-#[derive(Debug, Clone, Default)]
-struct Meter(Arc<Mutex<Vec<ConsumedCapacity>>>);
-
-impl Intercept for Meter {
-    fn name(&self) -> &'static str {
-        "meter"
-    }
-
-    fn modify_before_serialization(
-        &self,
-        context: &mut BeforeSerializationInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(put) = context.input_mut().downcast_mut::<PutItemInput>() {
-            put.return_consumed_capacity = Some(ReturnConsumedCapacity::Indexes);
-        }
-        Ok(())
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let answer = context.output_or_error();
-        if let Some(put) = answer
-            .ok()
-            .and_then(|output| output.downcast_ref::<PutItemOutput>())
-        {
-            assert!(put.attributes().is_none(), "no old item is asked for");
-            self.0.lock().unwrap().extend(put.consumed_capacity().cloned());
-        }
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn an_append_costs_one_write_unit_and_one_for_the_index() {
     let stream = Stream::start().await;
     let meter = Meter::default();
-    let client = stream.dynamodb.client();
-    let config = client.config().to_builder().interceptor(meter.clone()).build();
-    let store = EventStore::new(aws_sdk_dynamodb::Client::from_conf(config), EVENT_TABLE);
+    let store = EventStore::new(meter.on(&stream.dynamodb.client()), EVENT_TABLE);
     for number in 1..=2 {
         let fact = check_in(number);
         append(&store, &patient(), &fact, ExpectedVersion::Any, fact.occurred_at)
             .await
             .unwrap();
     }
-    let costs = meter.0.lock().unwrap();
-    assert_eq!(costs.len(), 2, "one write for each event");
-    for cost in costs.iter() {
-        let table = cost.table().and_then(|table| table.capacity_units());
-        let indexes: f64 = cost
-            .global_secondary_indexes()
-            .into_iter()
-            .flat_map(HashMap::values)
-            .filter_map(|index| index.capacity_units())
-            .sum();
-        assert_eq!((table, indexes), (Some(1.0), 1.0), "{cost:?}");
-    }
+    let bill = meter.take();
+    assert_eq!(
+        bill.calls,
+        BTreeMap::from([("PutItem", 2), ("Query", 2)]),
+        "{bill}"
+    );
+    let expected = [(EVENT_TABLE, 2.0), ("by_recorded_at", 2.0)];
+    let expected = expected.map(|(name, units)| (name.to_owned(), units));
+    assert_eq!(bill.writes, BTreeMap::from(expected), "{bill}");
 }

@@ -161,6 +161,7 @@ impl Intercept for Meter {
             } else if let Some(found) = output.downcast_ref::<ScanOutput>() {
                 bill.add("Scan", Kind::Read, &one(found.consumed_capacity()));
             } else if let Some(put) = output.downcast_ref::<PutItemOutput>() {
+                assert!(put.attributes().is_none(), "no old item is asked for");
                 bill.add("PutItem", Kind::Write, &one(put.consumed_capacity()));
             } else if let Some(put) = output.downcast_ref::<BatchWriteItemOutput>() {
                 bill.add("BatchWriteItem", Kind::Write, put.consumed_capacity());
