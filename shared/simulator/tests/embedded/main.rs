@@ -59,7 +59,7 @@ fn faults_of_calls_of_every_kind_do_no_lasting_harm() {
 #[test]
 #[ignore = "takes minutes: cargo test --release -p simulator --test embedded -- --ignored --nocapture"]
 fn no_fault_of_any_call_does_lasting_harm() {
-    let schedules = schedules_of(&[0, 1, 2, 3, 4, 5, 6, 7]);
+    let schedules = schedules_of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     println!("{}", schedules::run(&schedules));
 }
 
