@@ -71,6 +71,7 @@ main() {
   begin "look at the settings and the tools" "put that right. Nothing was changed."
   read_settings
   choose_architecture
+  choose_patience
   need terraform aws curl sed tar tee tail tr
   need_terraform
   [ -n "$plan_only" ] || choose_container_tool
@@ -127,6 +128,12 @@ choose_architecture() {
     x86_64 | amd64) architecture=x86_64 platform=linux/amd64 ;;
     *) refuse "$USAGE" "ARCH must be arm64 or x86_64." ;;
   esac
+}
+
+# How long to wait for the first answer: needed when everything is deployed, so a wrong one is refused before.
+choose_patience() {
+  patience=${SMOKE_SECONDS:-300}
+  [[ $patience =~ ^(0|[1-9][0-9]{0,4})$ ]] || refuse "$USAGE" "SMOKE_SECONDS must be a whole number of seconds, up to 99999."
 }
 
 choose_container_tool() {
@@ -253,7 +260,7 @@ plan_and_show() { # STAGE
 
 # Waits until the API lists patients, to whoever it lets in; and where it demands signatures, that it turns others away.
 ask() {
-  local deadline=$((SECONDS + ${SMOKE_SECONDS:-300})) signed record answer code stranger
+  local deadline=$((SECONDS + patience)) signed record answer code stranger
   signed=$(output application iam_authorization)
   record=$(output application record_to_make)
   # As long as nobody has made the domain's record, it is asked for where the record is to lead.

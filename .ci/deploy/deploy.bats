@@ -100,6 +100,9 @@ nothing() { :; }
   ARCH=riscv check 2 "ARCH must be" deploy.sh
   DEPLOYMENT=Two check 2 "DEPLOYMENT must be" deploy.sh
   DEPLOYMENT=a--b check 2 "DEPLOYMENT must be" deploy.sh
+  for wrong in 5m 08 -1; do
+    SMOKE_SECONDS=$wrong check 2 "SMOKE_SECONDS must be" deploy.sh
+  done
   BACKEND=/no/such check 3 "BACKEND names a file that can't be read" deploy.sh
   ROSTER=/no/such check 3 "ROSTER names no file" deploy.sh
   [ "$(changes)" -eq 0 ]
