@@ -30,6 +30,9 @@ async function listed(url, options) {
   return page;
 }
 
+/** By keyboard: a pointer over the rows would hold them. A hidden button takes no key. */
+const loadMore = (page) => page.locator("#more:visible").press("Enter");
+
 const found = (page) => page.locator("#found").textContent();
 
 test("everybody is listed from the first moment, as not checked in yet", async () => {
@@ -143,12 +146,14 @@ test("in order of names all are loaded, and sorted as people would", async () =>
   await closed(page);
 });
 
-/** Answers in place of the API: from the patients that `patients()` gives at the time, in their order. */
+/** Answers in place of the API: from the patients that `patients()` gives at the time, who are in the order of their ids. */
 function answering(patients) {
   return (page) =>
     page.route("**/patients?*", (route) => {
-      const all = patients();
       const query = new URL(route.request().url()).searchParams;
+      const place = ({ lastCheckinAt, id }) => `${lastCheckinAt ?? "-"}#${id}`;
+      const latestFirst = (one, other) => (place(one) > place(other) ? -1 : 1);
+      const all = query.get("sort") === "id" ? patients() : patients().toSorted(latestFirst);
       const begin = Number(query.get("cursor") ?? 0);
       const end = begin + Number(query.get("limit"));
       return route.fulfill({ json: { patients: all.slice(begin, end), nextCursor: end < all.length ? String(end) : null } });
@@ -165,7 +170,7 @@ test("a search and an order of names stop after a while, say so where one looks,
   const page = await visit(system.url, { prepare: answering(() => patients) });
   await rows(page).first().waitFor();
   const further = page.locator("#further");
-  await page.fill("#search", "number 2149");
+  await page.fill("#search", "number 0001");
   await until("it stops", async () => (await found(page)) === "0 found, of the 2,000 patients searched so far");
   assert.match(await page.locator("#nobody").innerText(), /Not all patients were searched/);
   const [field, button] = await Promise.all([page.locator("#search").boundingBox(), further.boundingBox()]);
@@ -191,7 +196,7 @@ test("whether the data are behind is told as the newest answer says it, however 
   const page = await visit(system.url, { prepare: answering(() => patients) });
   const refreshed = () => page.evaluate(() => dispatchEvent(new Event("online")));
   await rows(page).first().waitFor();
-  await page.locator("#more").press("Enter");
+  await loadMore(page);
   await until("all are loaded", async () => (await rows(page).count()) === 150);
 
   // From now on the first page, which is the only one that is read again at once, is all of others than at first.
@@ -213,8 +218,34 @@ test("whether the data are behind is told as the newest answer says it, however 
   await closed(page);
 });
 
+test("a refresh that is under way while more are loaded does not forget them", async () => {
+  let patients = everybody(250);
+  let release = () => {};
+  let released = null;
+  const prepare = async (page) => {
+    await answering(() => patients)(page);
+    await page.route("**/patients?*", async (route) => {
+      if (!route.request().url().includes("cursor")) await released;
+      await route.fallback();
+    });
+  };
+  const page = await visit(system.url, { prepare });
+  await rows(page).first().waitFor();
+  released = new Promise((resolve) => (release = resolve));
+  const asked = page.waitForRequest((request) => request.url().includes("/patients?"));
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await asked;
+  await loadMore(page);
+  await until("they are shown", async () => (await rows(page).count()) === 200);
+  patients = [...patients.slice(0, -1), { ...patients.at(-1), name: "Renamed" }];
+  release();
+  await page.getByText("Renamed").waitFor();
+  assert.equal(await rows(page).count(), 200);
+  await closed(page);
+});
+
 test("what happens to somebody far behind is seen in the end, in whatever order they were loaded", async () => {
-  for (const order of ["recent", "name", "id"]) {
+  for (const [order, last] of [["recent", "n-0001"], ["name", "n-0250"], ["id", "n-0250"]]) {
     let patients = everybody(250);
     const prepare = async (page) => {
       await page.clock.install();
@@ -223,11 +254,11 @@ test("what happens to somebody far behind is seen in the end, in whatever order 
     const page = await visit(`${system.url}#order=${order}`, { prepare });
     await rows(page).first().waitFor();
     for (const count of [200, 250]) {
-      await page.locator("#more").press("Enter");
+      await loadMore(page);
       await until(`${count} are shown`, async () => (await rows(page).count()) === count);
     }
-    patients = patients.map((patient) => (patient.id === "n-0240" ? { ...patient, quarantinedSince: new Date().toISOString() } : patient));
-    const badge = page.locator("tr[data-id=n-0240] .badge");
+    patients = patients.map((patient) => (patient.id === last ? { ...patient, quarantinedSince: new Date().toISOString() } : patient));
+    const badge = page.locator(`tr[data-id=${last}] .badge`);
     await until(`it is seen in the order ${order}`, async () => {
       await page.clock.fastForward("01:00");
       return badge.isVisible();

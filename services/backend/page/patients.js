@@ -111,12 +111,12 @@ export class Patients {
     this.#take(along, walk, body);
   }
 
-  /** Loads the pages of this order again, as many as were loaded; at least one of the recent ones. */
+  /** Loads the pages of this order again, as many as were loaded, were it in the meantime; at least one of the recent ones. */
   async #again(order, signal) {
-    const pages = Math.max(this.#walks[order].pages, order === RECENT ? 1 : 0);
+    const loaded = () => Math.max(this.#walks[order].pages, order === RECENT ? 1 : 0);
     const walk = new Walk();
     let changed = false;
-    while (walk.pages < pages && !walk.ended) {
+    while (walk.pages < loaded() && !walk.ended) {
       const answer = await this.#api.get(url(order, walk.next), signal);
       changed ||= answer.changed;
       this.#take(order, walk, answer.body);
