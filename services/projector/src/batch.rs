@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use aws_lambda_events::dynamodb::{Event, EventRecord};
 use domain::{CorrelationId, PatientId, StreamEntry, StreamVersion, Timestamp};
-use event_log::item::{EventKey, stream_entry};
+use event_log::item::EventKey;
 use projection::Hints;
+
+use crate::record::{Change, StreamBatch};
 
 /// What a batch of stream records says.
 #[derive(Debug, Default)]
@@ -52,9 +53,9 @@ impl Batch {
     ///
     /// # Errors
     /// [`NoSequenceNumber`]: fail the invocation.
-    pub fn read(event: Event) -> Result<Batch, NoSequenceNumber> {
+    pub fn read(delivered: StreamBatch) -> Result<Batch, NoSequenceNumber> {
         let mut batch = Batch::default();
-        for (index, record) in event.records.into_iter().enumerate() {
+        for (index, record) in delivered.records.into_iter().enumerate() {
             let sequence_number = record
                 .change
                 .sequence_number
@@ -64,9 +65,9 @@ impl Batch {
                 .sequence_numbers
                 .push(sequence_number.ok_or(NoSequenceNumber)?);
             if record.event_name == "INSERT" {
-                batch.insert(index, record);
+                batch.insert(index, record.change);
             } else {
-                let key = EventKey::of(&record.change.keys);
+                let key = record.change.key().cloned();
                 batch.violations.push(Violation {
                     event_name: record.event_name,
                     key,
@@ -76,15 +77,10 @@ impl Batch {
         Ok(batch)
     }
 
-    fn insert(&mut self, index: usize, record: EventRecord) {
-        let image = record.change.new_image;
-        // Without an image (the stream was set up wrong) the key is still a hint.
-        let item = if image.is_empty() {
-            record.change.keys
-        } else {
-            image
-        };
-        let entry = stream_entry(item).filter(|entry| entry.version > StreamVersion::EMPTY);
+    fn insert(&mut self, index: usize, change: Change) {
+        let entry = change
+            .into_entry()
+            .filter(|entry| entry.version > StreamVersion::EMPTY);
         let Some(entry) = entry else {
             return self.unreadable.push(index);
         };

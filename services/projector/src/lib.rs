@@ -5,6 +5,7 @@
 
 mod batch;
 mod projector;
+mod record;
 mod summary;
 
 use event_log::EventTable;
@@ -16,6 +17,7 @@ use runtime::{BoxError, Invocation, ProjectionConfig, Reporter, clock, telemetry
 
 pub use batch::{Batch, NoSequenceNumber};
 pub use projector::{Handled, Projector};
+pub use record::{Change, StreamBatch, StreamRecord};
 pub use summary::Summary;
 
 /// Runs the service on the Lambda Runtime API, configured by its environment ([`ProjectionConfig`]).

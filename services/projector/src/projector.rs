@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use aws_lambda_events::dynamodb::Event;
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use domain::{PatientId, Timestamp};
 use event_log::EventLog;
@@ -15,6 +14,7 @@ use runtime::telemetry::chain;
 
 use crate::Summary;
 use crate::batch::{Batch, NoSequenceNumber};
+use crate::record::StreamBatch;
 
 /// Applies batches of stream records to the read model.
 #[derive(Debug, Clone)]
@@ -58,8 +58,8 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
     ///
     /// # Errors
     /// [`NoSequenceNumber`]: Lambda must deliver the whole batch again. An empty answer would acknowledge it.
-    pub async fn handle(&self, event: Event) -> Result<Handled, NoSequenceNumber> {
-        let batch = Batch::read(event)?;
+    pub async fn handle(&self, delivered: StreamBatch) -> Result<Handled, NoSequenceNumber> {
+        let batch = Batch::read(delivered)?;
         let (first_failed, summary) = self.apply(&batch).await;
         let mut response = DynamoDbEventResponse::default();
         if let Some(sequence_number) = first_failed {

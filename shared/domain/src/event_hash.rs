@@ -79,9 +79,7 @@ impl Serialize for EventHash {
 
 impl<'de> Deserialize<'de> for EventHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EventHash, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        crate::text::deserialize(deserializer)
     }
 }
 

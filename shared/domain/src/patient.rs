@@ -92,9 +92,7 @@ macro_rules! deserialize_by_parsing {
     ($type:ty) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
-                String::deserialize(deserializer)?
-                    .parse()
-                    .map_err(serde::de::Error::custom)
+                crate::text::deserialize(deserializer)
             }
         }
     };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment in UTC with millisecond precision, from year 0000 to 9999.
@@ -74,25 +74,58 @@ impl TryFrom<DateTime<Utc>> for Timestamp {
     }
 }
 
+/// Writes all digits at once: every row, key and answer has timestamps in it.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+        let (date, time) = (self.0.date_naive(), self.0.time());
+        let digit = |number: u32, of: u32| b'0' + u8::try_from(number / of % 10).unwrap_or_default();
+        let year = u32::try_from(date.year()).map_err(|_| fmt::Error)?;
+        let (month, day) = (date.month(), date.day());
+        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+        let millis = self.0.timestamp_subsec_millis();
+        #[rustfmt::skip]
+        let text = [
+            digit(year, 1_000), digit(year, 100), digit(year, 10), digit(year, 1), b'-',
+            digit(month, 10), digit(month, 1), b'-',
+            digit(day, 10), digit(day, 1), b'T',
+            digit(hour, 10), digit(hour, 1), b':',
+            digit(minute, 10), digit(minute, 1), b':',
+            digit(second, 10), digit(second, 1), b'.',
+            digit(millis, 100), digit(millis, 10), digit(millis, 1), b'Z',
+        ];
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
-/// Reads the stored form only: the fixed width, in UTC.
+/// Reads the stored form only: the fixed width, in UTC. A moment has many texts in RFC 3339; only this one sorts.
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Timestamp, InvalidTimestamp> {
-        let parsed = Timestamp::parse_rfc3339(text)?;
-        // A moment has many texts in RFC 3339. Only this one sorts.
-        if parsed.to_string() == text {
-            Ok(parsed)
-        } else {
-            Err(InvalidTimestamp)
-        }
+        #[rustfmt::skip]
+        let [
+            y0, y1, y2, y3, b'-', o0, o1, b'-', d0, d1, b'T',
+            h0, h1, b':', m0, m1, b':', s0, s1, b'.', f0, f1, f2, b'Z',
+        ] = *text.as_bytes() else {
+            return Err(InvalidTimestamp);
+        };
+        let year = i32::try_from(number(&[y0, y1, y2, y3])?).map_err(|_| InvalidTimestamp)?;
+        let (month, day) = (number(&[o0, o1])?, number(&[d0, d1])?);
+        let (hour, minute, second) = (number(&[h0, h1])?, number(&[m0, m1])?, number(&[s0, s1])?);
+        let millis = number(&[f0, f1, f2])?;
+        let moment = NaiveDate::from_ymd_opt(year, month, day)
+            .and_then(|date| date.and_hms_milli_opt(hour, minute, second, millis))
+            .ok_or(InvalidTimestamp)?;
+        Ok(Timestamp(moment.and_utc()))
     }
+}
+
+/// The number that these digits are.
+fn number(digits: &[u8]) -> Result<u32, InvalidTimestamp> {
+    digits.iter().try_fold(0, |number, digit| match digit {
+        b'0'..=b'9' => Ok(number * 10 + u32::from(digit - b'0')),
+        _ => Err(InvalidTimestamp),
+    })
 }
 
 impl Serialize for Timestamp {
@@ -103,8 +136,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        crate::text::deserialize(deserializer)
     }
 }
 

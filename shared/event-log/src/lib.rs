@@ -3,6 +3,7 @@
 //! Deliberately absent: any way to write. Appending is the crate `event-store`, which only the producer links.
 
 mod event_table;
+pub mod image;
 pub mod item;
 
 use std::future::Future;

@@ -88,7 +88,7 @@ pub(crate) async fn project(services: &Services<'_>, batch: Event) -> End {
     } else {
         &services.projector
     };
-    match projector.handle(batch).await {
+    match projector.handle(batch.into()).await {
         Ok(handled) => End::Answered(handled.response),
         Err(_) => End::Failed,
     }

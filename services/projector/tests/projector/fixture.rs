@@ -9,7 +9,7 @@ use event_log::{EventLog, EventTable, LogPage, LogPosition, LogUnavailable, Reco
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
 };
-use projector::{Handled, Projector};
+use projector::{Handled, Projector, StreamBatch};
 use read_model::{Control, Progress};
 use testbed::{Queue, World, at};
 
@@ -34,11 +34,11 @@ pub(crate) fn whole_stream(world: &World) -> Vec<EventRecord> {
     event.records
 }
 
-/// A batch of these records.
-pub(crate) fn batch(records: impl IntoIterator<Item = EventRecord>) -> Event {
+/// A batch of these records, as it is delivered.
+pub(crate) fn batch(records: impl IntoIterator<Item = EventRecord>) -> StreamBatch {
     let mut event = Event::default();
     event.records.extend(records);
-    event
+    serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap()
 }
 
 /// The record at which the stream is to be taken up again, if any.

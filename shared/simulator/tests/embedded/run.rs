@@ -202,7 +202,8 @@ impl Run {
         for _ in 0..ATTEMPTS {
             let mut event = Event::default();
             event.records.clone_from(&batch);
-            let result = self.system.projector.handle(event).await;
+            let delivered = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
+            let result = self.system.projector.handle(delivered).await;
             let stored = self.look().await?;
             let response = match result {
                 Ok(handled) => handled.response,
