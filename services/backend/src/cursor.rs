@@ -7,7 +7,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::{PatientId, StreamVersion, Timestamp};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use read_model::{CursorKey, RowKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

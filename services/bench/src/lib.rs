@@ -26,7 +26,7 @@ use crate::measure::{Effort, ProjectorCost, QueryCost};
 pub use crate::own::{Amount, Way};
 use crate::programs::{Pair, Places};
 use crate::summary::Summary;
-use crate::world::{BatchShape, Site};
+use crate::world::{BatchShape, Connection, Site};
 
 /// Measures the services and their peers.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -72,6 +72,8 @@ const fn shape(patients: usize, check_ins: usize) -> BatchShape {
 const BATCHES: [BatchShape; 2] = [shape(10, 10), shape(100, 1)];
 /// Those that only a full run has.
 const LARGER_BATCHES: [BatchShape; 2] = [shape(100, 10), shape(1_000, 1)];
+/// That of which the rate is compared with other ways to project.
+const RATED: BatchShape = shape(100, 10);
 /// Those that only ours gets: for the others they would take a minute, and say nothing new.
 const LARGEST_BATCHES: [BatchShape; 2] = [shape(1_000, 10), shape(10_000, 1)];
 
@@ -142,17 +144,20 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
                 batches.extend(LARGEST_BATCHES);
             }
         }
-        let projector = measure::projector(&site, &pair.projector, &batches, effort).await?;
+        let projector = measure::projector(&site, &pair.projector, Connection::Tls, &batches, effort).await?;
         measured.push(Measured {
             name: pair.name,
             query,
             projector,
         });
     }
+    say("measuring the projection's rate");
+    let rate = measure::projector(&site, &services.projector, Connection::Plain, &[RATED], effort).await?;
     say("measuring appends, and a replay");
     let stores = stores::measure(std::env::current_exe()?, services.replay.clone(), event_stores).await?;
     let summary = Summary {
         measured: &measured,
+        rate: &rate,
         stores: &stores,
         sizes: services.sizes()?,
         took: began.elapsed(),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cost::NotCounted;
 use crate::function::{Function, FunctionError, Program, Taken};
 use crate::tls::TlsError;
-use crate::world::{BatchShape, Site, query_event};
+use crate::world::{BatchShape, Connection, Site, query_event};
 
 /// A program could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,13 @@ impl BatchShape {
 }
 
 impl BatchCost {
+    /// Events a second, on the clock.
+    #[must_use]
+    pub(crate) fn rate(&self) -> f64 {
+        let records = u32::try_from(self.shape.records()).unwrap_or(u32::MAX);
+        f64::from(records) / self.taken.wall.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
     /// CPU time for 100 stream records.
     #[must_use]
     pub(crate) fn cpu_per_100(&self) -> Duration {
@@ -114,7 +121,7 @@ impl BatchCost {
 /// [`MeasureError`]
 pub(crate) async fn query(site: &Site, program: &Program, effort: Effort) -> Result<QueryCost, MeasureError> {
     let event = query_event();
-    let environment = site.environment(program)?;
+    let environment = site.environment(program, Connection::Tls)?;
     let mut inits = Vec::new();
     let mut colds = Vec::new();
     let mut last = None;
@@ -163,11 +170,13 @@ pub(crate) async fn query(site: &Site, program: &Program, effort: Effort) -> Res
 pub(crate) async fn projector(
     site: &Site,
     program: &Program,
+    connection: Connection,
     shapes: &[BatchShape],
     effort: Effort,
 ) -> Result<ProjectorCost, MeasureError> {
-    let (mut function, _) = Function::start(program, &site.environment(program)?, site.folder()).await?;
-    let prefix = program.name.replace(' ', "-");
+    let environment = site.environment(program, connection)?;
+    let (mut function, _) = Function::start(program, &environment, site.folder()).await?;
+    let prefix = format!("{}-{connection:?}", program.name.replace(' ', "-"));
     let mut batches = Vec::new();
     for &shape in shapes {
         let mut taken = Vec::new();

@@ -26,6 +26,15 @@ pub(crate) struct Site {
     authority: PathBuf,
 }
 
+/// How a program gets to the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// As on AWS.
+    Tls,
+    /// As the programs that store events do here ([`crate::contender`]).
+    Plain,
+}
+
 /// Which batch of stream records a projector gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchShape {
@@ -74,7 +83,15 @@ impl Site {
     ///
     /// # Errors
     /// [`TlsError::System`]
-    pub(crate) fn environment(&self, program: &Program) -> Result<Vec<(&'static str, String)>, TlsError> {
+    pub(crate) fn environment(
+        &self,
+        program: &Program,
+        connection: Connection,
+    ) -> Result<Vec<(&'static str, String)>, TlsError> {
+        let endpoint_url = match connection {
+            Connection::Tls => self.tls.endpoint_url(),
+            Connection::Plain => self.world.endpoint_url(),
+        };
         let store = self.folder().join(format!("{}.pem", program.name));
         let store = self.tls.write_trust_store(&program.trust_store, store)?;
         let store = store.display().to_string();
@@ -82,11 +99,8 @@ impl Site {
             ("EVENT_TABLE", EVENT_TABLE.to_owned()),
             ("READ_MODEL_TABLE", READ_MODEL_TABLE.to_owned()),
             // Nothing here is ever quarantined.
-            (
-                "QUARANTINE_QUEUE_URL",
-                format!("{}/none", self.tls.endpoint_url()),
-            ),
-            ("AWS_ENDPOINT_URL_DYNAMODB", self.tls.endpoint_url()),
+            ("QUARANTINE_QUEUE_URL", format!("{endpoint_url}/none")),
+            ("AWS_ENDPOINT_URL_DYNAMODB", endpoint_url),
             ("SSL_CERT_FILE", store.clone()),
             ("AWS_CA_BUNDLE", store),
             // Node has its certificate authorities built in.
@@ -99,7 +113,7 @@ impl Site {
     /// # Errors
     /// [`MeasureError`]
     pub(crate) async fn fill(&self, projector: &Program) -> Result<(), MeasureError> {
-        let environment = self.environment(projector)?;
+        let environment = self.environment(projector, Connection::Tls)?;
         let records = self.world.images(QUERIED, CHECK_INS);
         let (mut function, _) = Function::start(projector, &environment, self.folder()).await?;
         function.invoke(stream_event(&records)).await?;

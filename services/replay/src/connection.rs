@@ -171,7 +171,8 @@ impl Target {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http_client)
             .retry_config(runtime::clients::retries())
-            .timeout_config(runtime::clients::timeouts());
+            .timeout_config(runtime::clients::timeouts())
+            .stalled_stream_protection(runtime::clients::stalled_streams());
         if is_here {
             let anyone = Credentials::new("local", "local", None, None, "loopback");
             loader = loader

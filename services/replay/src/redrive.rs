@@ -1,6 +1,6 @@
 //! Trying again what could not be applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{Generation, ListingShard, PatientId, StreamVersion, Timestamp};
 use projection::{
@@ -39,7 +39,7 @@ pub struct Redriven {
     pub tried: u64,
     /// How many events were applied to them.
     pub events: u64,
-    /// Those whose event still can't be applied, which, and why; the first thousand.
+    /// Those who are quarantined still, at which event, and why; the first thousand.
     pub quarantined: BTreeMap<PatientId, StillQuarantined>,
     /// Those who failed for another reason, and which: run the command again.
     pub failed: BTreeMap<PatientId, String>,
@@ -98,7 +98,7 @@ impl<T: Tables> Redrive<'_, T> {
         {
             let reconcile = self.reconcile(generation, Retry::Quarantined);
             let reconciled = reconcile.to_heads(patients).await?;
-            self.count(generation, 1, reconciled, &mut redriven).await?;
+            self.count(generation, patients, reconciled, &mut redriven).await?;
         }
         Ok(redriven)
     }
@@ -137,15 +137,16 @@ impl<T: Tables> Redrive<'_, T> {
         }
     }
 
-    /// Counts what a reconcile came to, and asks why those are quarantined whom it names.
+    /// Counts what a reconcile of those who were `tried` came to, and asks who is quarantined still, and why. Whose event is gone
+    /// from the event table is at the head of the stream, and no reconcile names them: but the mark is there.
     async fn count(
         &self,
         generation: Generation,
-        tried: usize,
+        tried: &[PatientId],
         reconciled: Reconciled,
         redriven: &mut Redriven,
     ) -> Result<(), ProjectionUnavailable> {
-        redriven.tried += u64::try_from(tried).unwrap_or(u64::MAX);
+        redriven.tried += u64::try_from(tried.len()).unwrap_or(u64::MAX);
         redriven.events += reconciled.events;
         let room = NAMED.saturating_sub(redriven.failed.len());
         let failed = reconciled.failed.into_iter().take(room);
@@ -153,7 +154,12 @@ impl<T: Tables> Redrive<'_, T> {
             .failed
             .extend(failed.map(|(patient, error)| (patient, runtime::telemetry::chain(&error))));
         let room = NAMED.saturating_sub(redriven.quarantined.len());
-        let named: Vec<PatientId> = reconciled.quarantined.into_keys().take(room).collect();
+        let named: BTreeSet<PatientId> = reconciled
+            .quarantined
+            .into_keys()
+            .chain(tried.iter().cloned())
+            .collect();
+        let named: Vec<PatientId> = named.into_iter().take(room).collect();
         for some in named.chunks(CHUNK.into()) {
             let states = self.tables.projection().states(generation, some).await?;
             let marks = states.into_iter().map(|state| state?.quarantine);
@@ -223,7 +229,7 @@ impl<T: Tables> Redrive<'_, T> {
             let reconcile = self.reconcile(generation, Retry::No);
             let swept = reconcile.round(&mut remaining).await?;
             complete &= swept.failed.is_empty();
-            self.count(generation, 0, swept, redriven).await?;
+            self.count(generation, &[], swept, redriven).await?;
         }
         while let (true, Some((id, letter))) = (complete, batches.pop_first()) {
             if let Err(error) = letters.remove(&letter).await {
@@ -251,7 +257,7 @@ impl<T: Tables> Redrive<'_, T> {
                     .collect();
                 let reconcile = self.reconcile(generation, Retry::Quarantined);
                 let reconciled = reconcile.to_heads(&quarantined).await?;
-                self.count(generation, quarantined.len(), reconciled, redriven)
+                self.count(generation, &quarantined, reconciled, redriven)
                     .await?;
                 after = page.items.last().cloned();
                 if !page.more || after.is_none() {

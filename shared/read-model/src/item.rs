@@ -22,6 +22,8 @@ pub const PK: &str = "pk";
 pub const SK: &str = "sk";
 /// Partition key of both indexes.
 pub const SHARD: &str = "shard";
+/// The attribute of a row that is not in its key.
+pub const CHECKIN_ID: &str = "checkin_id";
 /// Sort key of [`BY_ID`].
 pub const PATIENT_ID: &str = "patient_id";
 /// Sort key of [`BY_RECENT`].
@@ -259,6 +261,17 @@ pub fn row_sk(occurred_at: Timestamp, version: StreamVersion) -> String {
     format!("{ROW_PREFIX}{occurred_at}#{:012}", version.get())
 }
 
+/// The row with this sort key; `None` if it is not that of a row.
+#[must_use]
+pub fn row(sk: &str, checkin_id: CheckinId) -> Option<CheckinRow> {
+    let (occurred_at, version) = row_of(sk)?;
+    Some(CheckinRow {
+        checkin_id,
+        occurred_at,
+        version,
+    })
+}
+
 /// The time and the version of the row with this sort key, if it is that of a row.
 fn row_of(sk: &str) -> Option<(Timestamp, StreamVersion)> {
     let (occurred_at, version) = sk.strip_prefix(ROW_PREFIX)?.split_once('#')?;
@@ -335,11 +348,6 @@ impl RowItem {
     /// The row that the item holds; `None` if its sort key is not one that a row has.
     #[must_use]
     pub fn into_row(self) -> Option<CheckinRow> {
-        let (occurred_at, version) = row_of(&self.sk)?;
-        Some(CheckinRow {
-            checkin_id: self.checkin_id,
-            occurred_at,
-            version,
-        })
+        row(&self.sk, self.checkin_id)
     }
 }

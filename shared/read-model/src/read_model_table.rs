@@ -6,14 +6,14 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use domain::{CheckinRow, Generation, ListingShard, PatientId, PatientState, Timestamp};
+use domain::{CheckinId, CheckinRow, Generation, ListingShard, PatientId, PatientState, Timestamp};
 use futures::future::try_join_all;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::freshness::Freshness;
 use crate::item::{
-    self, BY_ID, BY_RECENT, CONTROL, Control, PATIENT_ID, PK, PROGRESS, RECENT_KEY, RowItem, SHARD, SK,
+    self, BY_ID, BY_RECENT, CHECKIN_ID, CONTROL, Control, PATIENT_ID, PK, PROGRESS, RECENT_KEY, SHARD, SK,
     SUMMARY, SWEEP, SummaryItem,
 };
 use crate::store::{
@@ -188,6 +188,9 @@ impl ReadModelStore for ReadModelTable {
             .key_condition_expression("#pk = :pk AND #sk BETWEEN :first AND :last")
             .expression_attribute_names("#pk", PK)
             .expression_attribute_names("#sk", SK)
+            // Who asks knows whose rows they are. That costs as many units, and a third less to read.
+            .projection_expression("#sk, #checkin_id")
+            .expression_attribute_names("#checkin_id", CHECKIN_ID)
             .expression_attribute_values(":pk", text(pk.as_str()))
             .expression_attribute_values(":first", text(first))
             .expression_attribute_values(":last", text(last))
@@ -203,8 +206,8 @@ impl ReadModelStore for ReadModelTable {
             .into_iter()
             .flatten()
             .map(|stored| {
-                let item: RowItem = decode(stored)?;
-                item.into_row()
+                let RowContent { sk, checkin_id } = decode(stored)?;
+                item::row(&sk, checkin_id)
                     .ok_or_else(|| unavailable("a check-in has the key of none"))
             })
             .collect::<Result<_, _>>()?;
@@ -274,6 +277,13 @@ async fn entries<T>(
             return Ok(Page { items, more });
         }
     }
+}
+
+/// What is read of a row.
+#[derive(Deserialize)]
+struct RowContent {
+    sk: String,
+    checkin_id: CheckinId,
 }
 
 #[derive(Deserialize)]

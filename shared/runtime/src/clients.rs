@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::RuntimeComponents;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{Credentials, Region, SharedHttpClient};
+use aws_sdk_dynamodb::config::{Credentials, Region, SharedHttpClient, StalledStreamProtectionConfig};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -57,7 +57,8 @@ impl AwsEnvironment {
             .credentials_provider(self.credentials.clone())
             .http_client(self.http_client.clone())
             .retry_config(retries())
-            .timeout_config(timeouts());
+            .timeout_config(timeouts())
+            .stalled_stream_protection(stalled_streams());
         config.set_endpoint_url(self.dynamodb_endpoint.clone());
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
@@ -71,7 +72,8 @@ impl AwsEnvironment {
             .credentials_provider(self.credentials.clone())
             .http_client(self.http_client.clone())
             .retry_config(retries())
-            .timeout_config(timeouts());
+            .timeout_config(timeouts())
+            .stalled_stream_protection(stalled_streams());
         config.set_endpoint_url(self.sqs_endpoint.clone());
         aws_sdk_sqs::Client::from_conf(config.build())
     }
@@ -104,6 +106,12 @@ pub fn retries() -> RetryConfig {
     RetryConfig::standard()
         .with_max_attempts(4)
         .with_initial_backoff(Duration::from_millis(50))
+}
+
+/// None looks whether an answer has stopped coming: the SDK would after 20 seconds, and each attempt is over after 5.
+#[must_use]
+pub fn stalled_streams() -> StalledStreamProtectionConfig {
+    StalledStreamProtectionConfig::disabled()
 }
 
 /// Every call ends well before the function that makes it would be timed out.

@@ -52,6 +52,7 @@ async function checkins(generation, patient) {
       TableName: table,
       ConsistentRead: true,
       KeyConditionExpression: "pk = :pk AND begins_with(sk, :rows)",
+      ProjectionExpression: "sk, checkin_id",
       ExpressionAttributeValues: { ":pk": { S: pk }, ":rows": { S: "checkin#" } },
       ScanIndexForward: false,
       Limit: LIMIT + 1,

@@ -81,6 +81,7 @@ def handle(event):
         ConsistentRead=True,
         KeyConditionExpression="pk = :pk AND begins_with(sk, :rows)",
         ExpressionAttributeValues={":pk": {"S": pk}, ":rows": {"S": "checkin#"}},
+        ProjectionExpression="sk, checkin_id",
         ScanIndexForward=False,
         Limit=LIMIT + 1,
     )["Items"]

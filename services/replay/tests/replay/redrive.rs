@@ -73,6 +73,22 @@ async fn repaired_events_are_applied_and_their_messages_removed() {
 }
 
 #[tokio::test]
+async fn whose_poison_was_removed_is_named_until_a_rebuild() {
+    let world = poisoned(&[("p-4", 2)]).await;
+    world.remove("p-4", 2).await;
+    let tables = connected(&world);
+    let redriven = tables.redrive().all().await.unwrap();
+    let still = StillQuarantined {
+        version: StreamVersion::new(2),
+        reason: "unknown_schema_version".to_owned(),
+    };
+    assert_eq!(redriven.quarantined, [("p-4".parse().unwrap(), still)].into());
+    assert_eq!((redriven.tried, redriven.events, redriven.unsettled), (1, 0, 1));
+    let one = tables.redrive().patient(&"p-4".parse().unwrap()).await.unwrap();
+    assert_eq!(one.quarantined, redriven.quarantined);
+}
+
+#[tokio::test]
 async fn status_counts_what_waits_behind_a_quarantine_for_itself() {
     let world = poisoned(&[("p-3", 9), ("p-4", 2)]).await;
     world.check_in("p-1", 900).await;

@@ -52,10 +52,10 @@ pub(crate) async fn run(client: &Client, work: Work, units: &Units) -> Result<()
         snapshot_history_index_name: "active-history".to_owned(),
     };
     let history = [("aid", S), ("active_history_seq_nr", N)];
-    tables::create(client, &names.journal_table_name, &[("aid", S), ("seq_nr", N)], None).await?;
+    tables::create_journal(client, &names.journal_table_name, &[("aid", S), ("seq_nr", N)]).await?;
     let index = (names.snapshot_history_index_name.as_str(), &history[..]);
-    tables::create(client, &names.snapshot_table_name, &[("aid", S), ("skey", N)], Some(index)).await?;
-    tables::create(client, &names.head_table_name, &[("aid", S)], None).await?;
+    tables::create_indexed(client, &names.snapshot_table_name, &[("aid", S), ("skey", N)], index).await?;
+    tables::create(client, &names.head_table_name, &[("aid", S)]).await?;
     let store = Store::open(client.clone(), names, DynamoDbOptions::default()).await?;
     for id in work.patient_ids() {
         append(&store, &PatientId(id), PatientEvent::Registered { name: "Ada Example".to_owned() }).await?;

@@ -103,11 +103,16 @@ impl View<Patient> for PatientView {
 }
 
 pub(crate) async fn run(client: &Client, work: Work, units: &Units, with_view: bool) -> Result<(), Error> {
-    // dynamo-es names them so; the embedded DynamoDB wants longer names for tables with streams only.
+    // dynamo-es names them so. (That the embedded DynamoDB gives streams of so short a name invalid ids matters to who reads them.)
     let events = [("AggregateTypeAndId", S), ("AggregateIdSequence", N)];
-    tables::create(client, "Events", &events, None).await?;
-    tables::create(client, "Snapshots", &[("AggregateTypeAndId", S)], None).await?;
-    tables::create(client, VIEWS, &[("ViewId", S)], None).await?;
+    if with_view {
+        // It projects by itself, so it needs no stream.
+        tables::create(client, "Events", &events).await?;
+    } else {
+        tables::create_journal(client, "Events", &events).await?;
+    }
+    tables::create(client, "Snapshots", &[("AggregateTypeAndId", S)]).await?;
+    tables::create(client, VIEWS, &[("ViewId", S)]).await?;
     let mut queries: Vec<Box<dyn Query<Patient>>> = Vec::new();
     if with_view {
         let repository = DynamoViewRepository::<PatientView, Patient>::new(VIEWS, client.clone());

@@ -109,6 +109,7 @@ impl ReadModel {
             .table_name(&self.table)
             .consistent_read(true)
             .key_condition_expression("pk = :pk AND begins_with(sk, :rows)")
+            .projection_expression("sk, checkin_id")
             .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
             .expression_attribute_values(":rows", AttributeValue::S("checkin#".to_owned()))
             .scan_index_forward(false)
