@@ -44,10 +44,7 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "{}", self.projectors())?;
         writeln!(f, "Appending a check-in\n")?;
         writeln!(f, "{}", self.appends())?;
-        writeln!(
-            f,
-            "Applying events, DynamoDB's time included, and without TLS\n"
-        )?;
+        writeln!(f, "Applying events, DynamoDB's time included, and without TLS\n")?;
         writeln!(f, "{}", self.rates())?;
         writeln!(f, "Programs\n")?;
         let mut sizes = Table::new(&["", "size"]);

@@ -171,7 +171,12 @@ mod tests {
     #[test]
     fn a_record_is_read_as_the_whole_of_it_would_be() {
         let records = testbed::records("p-1", 2);
-        let parts = |index: usize| (records[index]["dynamodb"]["Keys"].clone(), records[index]["dynamodb"]["NewImage"].clone());
+        let parts = |index: usize| {
+            (
+                records[index]["dynamodb"]["Keys"].clone(),
+                records[index]["dynamodb"]["NewImage"].clone(),
+            )
+        };
         for index in 0..records.len() {
             let (keys, image) = parts(index);
             assert!(check(&keys, &image).unwrap().event.is_ok());
@@ -180,7 +185,10 @@ mod tests {
         let (keys, image) = parts(2);
         for missing in [Value::Null, json!({})] {
             let hint = check(&keys, &missing).unwrap();
-            assert_eq!((hint.version.get(), hint.event), (3, Err(Undecodable::InvalidEnvelope)));
+            assert_eq!(
+                (hint.version.get(), hint.event),
+                (3, Err(Undecodable::InvalidEnvelope))
+            );
             assert_eq!(check(&missing, &missing), None);
         }
         for (attribute, unusual) in [
@@ -197,7 +205,11 @@ mod tests {
             let mut image = image.clone();
             image[attribute] = unusual.clone();
             let is_read = check(&keys, &image).is_some();
-            assert_eq!(is_read, !["version", "patient_id"].contains(&attribute), "{attribute}");
+            assert_eq!(
+                is_read,
+                !["version", "patient_id"].contains(&attribute),
+                "{attribute}"
+            );
             let mut keys = keys.clone();
             keys[attribute] = unusual;
             check(&keys, &Value::Null);
@@ -206,7 +218,12 @@ mod tests {
 
     #[test]
     fn what_is_no_record_fails_the_whole_batch() {
-        for image in [json!("x"), json!([]), json!({ "version": "3" }), json!({ "version": { "N": 3 } })] {
+        for image in [
+            json!("x"),
+            json!([]),
+            json!({ "version": "3" }),
+            json!({ "version": { "N": 3 } }),
+        ] {
             let record = json!({ "eventName": "INSERT", "dynamodb": { "NewImage": image } });
             assert!(serde_json::from_value::<StreamRecord>(record).is_err(), "{image}");
         }

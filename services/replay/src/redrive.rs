@@ -98,7 +98,8 @@ impl<T: Tables> Redrive<'_, T> {
         {
             let reconcile = self.reconcile(generation, Retry::Quarantined);
             let reconciled = reconcile.to_heads(patients).await?;
-            self.count(generation, patients, reconciled, &mut redriven).await?;
+            self.count(generation, patients, reconciled, &mut redriven)
+                .await?;
         }
         Ok(redriven)
     }
@@ -257,8 +258,7 @@ impl<T: Tables> Redrive<'_, T> {
                     .collect();
                 let reconcile = self.reconcile(generation, Retry::Quarantined);
                 let reconciled = reconcile.to_heads(&quarantined).await?;
-                self.count(generation, &quarantined, reconciled, redriven)
-                    .await?;
+                self.count(generation, &quarantined, reconciled, redriven).await?;
                 after = page.items.last().cloned();
                 if !page.more || after.is_none() {
                     break;

@@ -144,14 +144,22 @@ mod tests {
         assert_eq!(found.is_some(), expected, "{json}");
         let item: Option<Item> = serde_json::from_str(json).ok();
         if let Some(found) = found {
-            assert_eq!(item::stored_entry(item.unwrap()).unwrap().event, Ok(found), "{json}");
+            assert_eq!(
+                item::stored_entry(item.unwrap()).unwrap().event,
+                Ok(found),
+                "{json}"
+            );
         }
     }
 
     #[test]
     fn an_image_says_what_the_item_says() {
         check(&image().to_string(), true);
-        for extra in [json!({ "S": "x" }), json!({ "NULL": true }), json!({ "SS": ["a", "b"] })] {
+        for extra in [
+            json!({ "S": "x" }),
+            json!({ "NULL": true }),
+            json!({ "SS": ["a", "b"] }),
+        ] {
             let mut image = image();
             image["unknown"] = extra;
             check(&image.to_string(), true);
@@ -161,8 +169,18 @@ mod tests {
     #[test]
     fn whatever_is_unusual_is_left_to_the_item() {
         for name in [
-            "patient_id", "version", "event_id", "event_type", "schema_version", "occurred_at", "recorded_at",
-            "correlation_id", "causation_id", "data", "previous_hash", "hash",
+            "patient_id",
+            "version",
+            "event_id",
+            "event_type",
+            "schema_version",
+            "occurred_at",
+            "recorded_at",
+            "correlation_id",
+            "causation_id",
+            "data",
+            "previous_hash",
+            "hash",
         ] {
             let mut without = image();
             without.as_object_mut().unwrap().remove(name);
@@ -187,11 +205,14 @@ mod tests {
                 let mut image = image();
                 image[name] = unusual.clone();
                 // Any text is the name of some type of event.
-                let is_text = name == "event_type" && unusual.get("S").is_some() && unusual.get("N").is_none();
+                let is_text =
+                    name == "event_type" && unusual.get("S").is_some() && unusual.get("N").is_none();
                 check(&image.to_string(), is_text);
             }
         }
-        let twice = image().to_string().replacen('{', r#"{"version": {"N": "7"}, "#, 1);
+        let twice = image()
+            .to_string()
+            .replacen('{', r#"{"version": {"N": "7"}, "#, 1);
         check(&twice, false);
         for json in ["", "null", "[]", "{}", "{"] {
             check(json, false);
@@ -215,12 +236,23 @@ mod tests {
             let said = item.and_then(|item| EventKey::of(&item));
             let found = key(&json.to_string());
             assert!(found.is_none() || found == said, "{json}");
-            let found = found.as_ref().map(|key| (key.patient_id.as_str(), key.version.get()));
+            let found = found
+                .as_ref()
+                .map(|key| (key.patient_id.as_str(), key.version.get()));
             assert_eq!(found, expected, "{json}");
         }
-        check(&json!({ "patient_id": { "S": "p-1" }, "version": { "N": "3" } }), Some(("p-1", 3)));
-        check(&json!({ "patient_id": { "S": "p#1" }, "version": { "N": "3" } }), None);
-        check(&json!({ "patient_id": { "S": "p-1" }, "version": { "S": "3" } }), None);
+        check(
+            &json!({ "patient_id": { "S": "p-1" }, "version": { "N": "3" } }),
+            Some(("p-1", 3)),
+        );
+        check(
+            &json!({ "patient_id": { "S": "p#1" }, "version": { "N": "3" } }),
+            None,
+        );
+        check(
+            &json!({ "patient_id": { "S": "p-1" }, "version": { "S": "3" } }),
+            None,
+        );
         check(&json!({ "patient_id": { "S": "p-1" } }), None);
     }
 }

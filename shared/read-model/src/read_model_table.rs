@@ -207,8 +207,7 @@ impl ReadModelStore for ReadModelTable {
             .flatten()
             .map(|stored| {
                 let RowContent { sk, checkin_id } = decode(stored)?;
-                item::row(&sk, checkin_id)
-                    .ok_or_else(|| unavailable("a check-in has the key of none"))
+                item::row(&sk, checkin_id).ok_or_else(|| unavailable("a check-in has the key of none"))
             })
             .collect::<Result<_, _>>()?;
         Ok(Page { items, more })
