@@ -51,6 +51,8 @@ pub struct Rebuild<'a, T> {
 pub struct Rebuilt {
     /// The generation that was built, and is active now if it was to be.
     pub generation: Generation,
+    /// What a dry run had built, and nobody promoted: it was given up for this one.
+    pub instead_of: Option<Generation>,
     /// How many patients it has.
     pub patients: u64,
     /// How many events they have.
@@ -62,6 +64,13 @@ pub struct Rebuilt {
     /// Patients that stay behind, as they did before, at the event that can't be applied; those of segments that were
     /// finished earlier are not among them.
     pub quarantined: BTreeMap<PatientId, StreamVersion>,
+}
+
+/// What a rebuild begins with.
+struct Start {
+    building: Building,
+    segments: u16,
+    instead_of: Option<Generation>,
 }
 
 /// Why a rebuild did not end as it should.
@@ -114,7 +123,11 @@ impl<T: Tables> Rebuild<'_, T> {
     /// # Errors
     /// [`RebuildError`]
     pub async fn run(&self, on_events: &(impl Fn(Pass, Seen) + Sync)) -> Result<Rebuilt, RebuildError> {
-        let (building, segments) = self.begin().await?;
+        let Start {
+            building,
+            segments,
+            instead_of,
+        } = self.begin().await?;
         let generation = building.generation;
         let mut quarantined = BTreeMap::new();
         let resumed = AtomicU64::new(0);
@@ -150,6 +163,7 @@ impl<T: Tables> Rebuild<'_, T> {
         }
         Ok(Rebuilt {
             generation,
+            instead_of,
             patients: verification.patients,
             events: verification.events,
             segments,
@@ -160,23 +174,29 @@ impl<T: Tables> Rebuild<'_, T> {
 
     /// Begins, or goes on with a build that was cut short. What a dry run has finished is not gone on with: the next one
     /// has to show what is made of the events now.
-    async fn begin(&self) -> Result<(Building, u16), RebuildError> {
+    async fn begin(&self) -> Result<Start, RebuildError> {
         let projection = self.tables.projection();
         let builds = self.tables.builds();
         let mut building = begin_building(projection, self.software, (self.clock)()).await?;
+        let mut instead_of = None;
         let verification = builds.verification(building.generation).await?;
         if verification.is_some_and(|verification| verification.dry_run) {
+            instead_of = Some(building.generation);
             abandon(projection, building.generation).await?;
             building = begin_building(projection, self.software, (self.clock)()).await?;
         }
-        if let Some(begun) = builds.begun(building.generation).await? {
-            return Ok((building, begun.segments));
-        }
-        let begun = Begun {
-            segments: self.segments,
+        let segments = if let Some(begun) = builds.begun(building.generation).await? {
+            begun.segments
+        } else {
+            let segments = self.segments;
+            builds.put_begun(building.generation, &Begun { segments }).await?;
+            segments
         };
-        builds.put_begun(building.generation, &begun).await?;
-        Ok((building, begun.segments))
+        Ok(Start {
+            building,
+            segments,
+            instead_of,
+        })
     }
 
     /// Applies all events of a segment.

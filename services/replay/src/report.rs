@@ -114,8 +114,11 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64, passes: Vec<(&'static str
         .map(|(pass, seconds)| (pass.to_owned(), seconds.into()))
         .collect();
     let mut text = format!(
-        "generation {} is active: {} events of {} patients",
-        rebuilt.generation, rebuilt.events, rebuilt.patients
+        "{}generation {} is active: {} events of {} patients",
+        instead_of(rebuilt),
+        rebuilt.generation,
+        rebuilt.events,
+        rebuilt.patients
     );
     if rebuilt.resumed > 0 {
         let _ = write!(
@@ -133,6 +136,7 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64, passes: Vec<(&'static str
             "segments": rebuilt.segments,
             "generation": rebuilt.generation,
             "promoted": true,
+            "insteadOf": rebuilt.instead_of,
             "patients": rebuilt.patients,
             "events": rebuilt.events,
             "resumed": rebuilt.resumed,
@@ -141,6 +145,13 @@ pub(crate) fn rebuilt(rebuilt: &Rebuilt, seconds: f64, passes: Vec<(&'static str
             "passes": passes,
         }),
     )
+}
+
+/// That a dry run was for nothing, as events may have come since: only `promote` makes what it built the active one.
+fn instead_of(rebuilt: &Rebuilt) -> String {
+    rebuilt.instead_of.map_or_else(String::new, |given_up| {
+        format!("generation {given_up}, built by a dry run and not promoted, was given up for another\n")
+    })
 }
 
 /// What a dry run would change.
@@ -231,7 +242,7 @@ fn advice(dry_run: &DryRun) -> String {
 
 /// A dry run.
 pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
-    let mut text = String::new();
+    let mut text = instead_of(rebuilt);
     for change in &dry_run.changes {
         let fields: Vec<String> = change.differences.iter().map(described).collect();
         let _ = writeln!(text, "{}: {}", change.patient_id, fields.join(", "));
@@ -255,6 +266,7 @@ pub(crate) fn dry_run(rebuilt: &Rebuilt, dry_run: &DryRun) -> Answer {
             "segments": rebuilt.segments,
             "generation": rebuilt.generation,
             "promoted": false,
+            "insteadOf": rebuilt.instead_of,
             "active": dry_run.active,
             "patients": rebuilt.patients,
             "events": rebuilt.events,

@@ -26,7 +26,8 @@ const RETENTION_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The active generation, the one that is being built and the previous one, as far as there are any.
+    /// The active generation, the one that is being built and the previous one, as far as there are any; then those that
+    /// `prune` would remove.
     pub generations: Vec<GenerationStatus>,
     /// Who is changing the read model at the moment; or was, if it ended without a word.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,8 @@ pub struct Status {
 pub struct GenerationStatus {
     /// Its number.
     pub generation: Generation,
-    /// `active`, `building`, `verified` (built, and not promoted), `rolling-back` or `previous`.
+    /// `active`, `building`, `verified` (built, and not promoted), `rolling-back` or `previous`; `to-prune` of one that
+    /// nobody reads, builds or can roll back to.
     pub role: &'static str,
     /// Registered patients.
     pub patients: u64,
@@ -132,6 +134,11 @@ pub async fn status(tables: &impl Tables, now: Timestamp) -> Result<Status, Stat
                 patients = applied;
             }
         }
+        let kept = roles.map(|(generation, _)| generation);
+        for generation in left(read_model, control.latest, &kept).await? {
+            let (status, _) = look_at(read_model, generation, "to-prune").await?;
+            generations.push(status);
+        }
     }
     for shard in EventShard::all() {
         let mut next = None;
@@ -161,6 +168,30 @@ pub async fn status(tables: &impl Tables, now: Timestamp) -> Result<Status, Stat
         at_work: None,
         events,
     })
+}
+
+/// Those up to `latest`, but for `kept`, of which something is left.
+async fn left(
+    read_model: &impl ReadModelStore,
+    latest: Generation,
+    kept: &[Option<Generation>],
+) -> Result<Vec<Generation>, ReadModelUnavailable> {
+    let others = (1..=latest.get())
+        .map(Generation::new)
+        .filter(|generation| !kept.contains(&Some(*generation)));
+    stream::iter(others)
+        .map(|generation| async move {
+            for shard in ListingShard::all() {
+                if !read_model.ids(generation, shard, None, 1).await?.items.is_empty() {
+                    return Ok(Some(generation));
+                }
+            }
+            Ok(None)
+        })
+        .buffered(CONCURRENCY)
+        .try_filter_map(|left| async move { Ok(left) })
+        .try_collect()
+        .await
 }
 
 async fn look_at(

@@ -94,16 +94,20 @@ async fn life_of_the_generations_from_the_command_line() {
         "",
         "generation g3 is being built",
     );
+    let dry = run(&world, &["rebuild", "--dry-run"]).await;
+    let instead = "generation g3, built by a dry run and not promoted, was given up for another";
+    check(&dry, 0, instead, "");
+    check(&run(&world, &["status"]).await, 0, "to-prune", "");
     check(
         &run(&world, &["promote"]).await,
         0,
-        "generation g3 is active, in place of g2",
+        "generation g4 is active, in place of g2",
         "",
     );
     check(
         &run(&world, &["rollback"]).await,
         0,
-        "generation g2 is active, in place of g3",
+        "generation g2 is active, in place of g4",
         "",
     );
     let again = run(&world, &["rollback"]).await;

@@ -341,7 +341,17 @@ async fn prune_removes_what_nobody_needs() {
         .await
         .unwrap();
     tables.dry_run().run(&|_, _| ()).await.unwrap();
+    let roles = async || {
+        let status = replay::status(&tables, at(60)).await.unwrap();
+        let lines = status.generations.into_iter();
+        lines
+            .map(|line| (line.generation.get(), line.role))
+            .collect::<Vec<_>>()
+    };
+    let stays = [(3, "active"), (5, "verified"), (2, "previous")];
+    assert_eq!(roles().await, [&stays[..], &[(1, "to-prune"), (4, "to-prune")]].concat());
     let pruned = tables.prune().run(&|_| ()).await.unwrap();
+    assert_eq!(roles().await, stays);
     let kept = [3, 2, 5].map(Generation::new);
     assert_eq!(pruned.kept, kept);
     assert!(pruned.items >= 84, "{pruned:?}");
