@@ -9,7 +9,7 @@ use read_model::item::generation_of;
 use replay::{
     Accepted, Promote, PromoteCommandError, PromotionError, Prune, PruneError, RollBack, RollBackError,
 };
-use testbed::World;
+use testbed::{World, at};
 
 use crate::connected::{Connected, LIVE, NEXT, TODAYS, accepting, accepting_less, deliver, now, world};
 
