@@ -46,8 +46,12 @@ locals {
 
   projection_may = [
     {
-      sid       = "WriteTheReadModel"
-      actions   = ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:GetItem", "dynamodb:PutItem"]
+      sid = "WriteTheReadModel"
+      actions = [
+        "dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:GetItem", "dynamodb:PutItem",
+        # BatchExecuteStatement has no action of its own.
+        "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate",
+      ]
       resources = [local.read_model]
     },
     { sid = "Quarantine", actions = ["sqs:SendMessage"], resources = [aws_sqs_queue.this["quarantine"].arn] },

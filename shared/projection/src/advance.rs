@@ -20,7 +20,10 @@ use event_log::{EventLog, LogUnavailable};
 use crate::at_once::all_at_once;
 use crate::hints::{Hints, PatientHints};
 use crate::quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable};
-use crate::store::{MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutStateError};
+use crate::store::{
+    MAX_ROWS_PER_PUT, MAX_STATES_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutStateError,
+    StateChange,
+};
 
 /// Patients whose states are read by one call: what BatchGetItem takes.
 const STATES_PER_READ: usize = 100;
@@ -134,6 +137,8 @@ struct Step<'h> {
 struct Fold {
     after: PatientState,
     rows: Vec<CheckinRow>,
+    /// Whether `after`, or the state before, has a mark.
+    is_marked: bool,
     /// Whether `after` has a mark that the state before did not have.
     newly_quarantined: bool,
 }
@@ -171,8 +176,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             let (steps, failed) = self.put_rows(steps).await;
             outcomes.extend(failed);
             pending = Vec::new();
-            let puts = steps.into_iter().map(|step| self.put_state(step)).collect();
-            for result in all_at_once(self.concurrency, puts).await {
+            for result in self.put_states(steps).await {
                 match result {
                     Ok(work) => pending.push(work),
                     Err((patient, outcome)) => drop(outcomes.insert(patient.clone(), outcome)),
@@ -301,19 +305,55 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         (complete, outcomes)
     }
 
-    /// Puts the state. `Ok` gives the patient back for another round.
-    async fn put_state<'h>(&self, step: Step<'h>) -> Result<Work<'h>, (&'h PatientId, Outcome)> {
-        let Step {
-            mut work,
-            before,
-            fold:
-                Fold {
-                    after,
-                    newly_quarantined,
-                    ..
-                },
-        } = step;
-        if let (Some(quarantine), true) = (after.quarantine.clone(), newly_quarantined) {
+    /// Puts the states. `Ok` gives the patient back for another round.
+    async fn put_states<'h>(&self, steps: Vec<Step<'h>>) -> Vec<Result<Work<'h>, (&'h PatientId, Outcome)>> {
+        let (marked, plain): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.fold.is_marked);
+        let mut rest = plain.into_iter().peekable();
+        let mut puts = Vec::new();
+        while rest.peek().is_some() {
+            puts.push(self.put_plain(rest.by_ref().take(MAX_STATES_PER_PUT).collect()));
+        }
+        let mut results: Vec<_> = all_at_once(self.concurrency, puts)
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
+        let puts = marked.into_iter().map(|step| self.put_marked(step)).collect();
+        results.extend(all_at_once(self.concurrency, puts).await);
+        results
+    }
+
+    /// Puts states together.
+    async fn put_plain<'h>(&self, steps: Vec<Step<'h>>) -> Vec<Result<Work<'h>, (&'h PatientId, Outcome)>> {
+        let changes: Vec<StateChange<'_>> = steps
+            .iter()
+            .map(|step| StateChange {
+                patient_id: step.work.patient,
+                expected: step.before,
+                state: &step.fold.after,
+            })
+            .collect();
+        match self.store.put_states(self.generation, &changes).await {
+            Ok(put) => steps
+                .into_iter()
+                .zip(put)
+                .map(|(step, put)| step.after(put))
+                .collect(),
+            Err(error) => {
+                let error = Arc::new(error);
+                let failed = |step: Step<'h>| {
+                    let outcome = Outcome::Failed(AdvanceError::Store(Arc::clone(&error)));
+                    Err((step.work.patient, outcome))
+                };
+                steps.into_iter().map(failed).collect()
+            }
+        }
+    }
+
+    /// Puts a state with a mark, or in the place of one. A new mark is told of first.
+    async fn put_marked<'h>(&self, step: Step<'h>) -> Result<Work<'h>, (&'h PatientId, Outcome)> {
+        let Step { work, before, fold } = &step;
+        if let (Some(quarantine), true) = (fold.after.quarantine.clone(), fold.newly_quarantined) {
             // The message comes before the mark: a crash in between repeats the message, the other way round
             // would lose it.
             let patient_id = work.patient.clone();
@@ -326,11 +366,28 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
                 return Err((work.patient, Outcome::Failed(error.into())));
             }
         }
-        match self
+        let put = self
             .store
-            .put_state(self.generation, work.patient, before, &after)
-            .await
-        {
+            .put_state(self.generation, work.patient, *before, &fold.after)
+            .await;
+        step.after(put)
+    }
+}
+
+impl<'h> Step<'h> {
+    /// What there is to do after the state was put, or was not. `Ok` gives the patient back for another round.
+    fn after(self, put: Result<(), PutStateError>) -> Result<Work<'h>, (&'h PatientId, Outcome)> {
+        let Step {
+            mut work,
+            before,
+            fold:
+                Fold {
+                    after,
+                    newly_quarantined,
+                    ..
+                },
+        } = self;
+        match put {
             Ok(()) => {}
             Err(PutStateError::Conflict) if work.conflicts >= MAX_CONFLICTS => {
                 return Err((work.patient, Outcome::Failed(AdvanceError::Contended)));
@@ -409,8 +466,10 @@ impl Fold {
         if !any {
             poison = Some(QuarantineReason::missing());
         }
+        let mut is_marked = marked.is_some();
         let mut newly_quarantined = false;
         if let Some(reason) = poison {
+            is_marked = true;
             let version = after.applied.next();
             let same = marked.filter(|mark| mark.version == version && mark.reason == reason);
             newly_quarantined = same.is_none();
@@ -423,6 +482,7 @@ impl Fold {
         Fold {
             after,
             rows,
+            is_marked,
             newly_quarantined,
         }
     }

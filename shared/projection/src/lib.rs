@@ -12,6 +12,7 @@ mod projection_table;
 mod quarantine_queue;
 mod reconcile;
 mod store;
+mod summary_batch;
 
 /// Which software folds the events here: the digest of the sources that have a say in it.
 pub const SOFTWARE: &str = env!("FOLD_SOFTWARE");
@@ -27,6 +28,6 @@ pub use projection_table::ProjectionTable;
 pub use quarantine_queue::{QuarantineNotice, QuarantineQueue, QueueUnavailable, SqsQuarantineQueue};
 pub use reconcile::{Reconcile, ReconcileError, Reconciled, Remaining, SWEEP_OVERLAP_MILLIS};
 pub use store::{
-    EarlierSweep, MAX_ROWS_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError,
-    PutStateError, Sweep, SweepStore,
+    EarlierSweep, MAX_ROWS_PER_PUT, MAX_STATES_PER_PUT, PatientRow, ProjectionStore, ProjectionUnavailable,
+    PutControlError, PutStateError, StateChange, Sweep, SweepStore,
 };

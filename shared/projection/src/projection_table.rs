@@ -17,8 +17,10 @@ use serde::de::DeserializeOwned;
 
 use crate::batch_write::batch_write;
 use crate::store::{
-    PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, SweepStore,
+    PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, StateChange,
+    SweepStore,
 };
+use crate::summary_batch::{ConditionalSummary, put_together};
 
 /// The read model's table, writable.
 #[derive(Debug, Clone)]
@@ -190,6 +192,30 @@ impl ProjectionStore for ProjectionTable {
         }
     }
 
+    async fn put_states(
+        &self,
+        generation: Generation,
+        changes: &[StateChange<'_>],
+    ) -> Result<Vec<Result<(), PutStateError>>, ProjectionUnavailable> {
+        let together = if changes.len() > 1 {
+            let summaries = changes.iter().map(|change| conditional(generation, change));
+            let summaries = summaries.collect::<Result<Vec<_>, _>>()?;
+            put_together(&self.client, &self.table, summaries).await?
+        } else {
+            vec![false; changes.len()]
+        };
+        let mut put = Vec::with_capacity(changes.len());
+        for (change, is_put) in changes.iter().zip(together) {
+            put.push(if is_put {
+                Ok(())
+            } else {
+                self.put_state(generation, change.patient_id, change.expected, change.state)
+                    .await
+            });
+        }
+        Ok(put)
+    }
+
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
         self.get(CONTROL, CONTROL).await
     }
@@ -253,6 +279,17 @@ impl SweepStore for ProjectionTable {
     }
 }
 
+fn conditional(
+    generation: Generation,
+    change: &StateChange<'_>,
+) -> Result<ConditionalSummary, ProjectionUnavailable> {
+    let summary = SummaryItem::new(generation, change.patient_id, change.state);
+    Ok(ConditionalSummary {
+        expected: change.expected,
+        item: serde_dynamo::to_item(summary).map_err(unavailable)?,
+    })
+}
+
 fn refused<R>(error: &SdkError<PutItemError, R>) -> bool {
     error
         .as_service_error()
@@ -293,6 +330,84 @@ mod tests {
                 last_checkin_at: Some(Timestamp::EARLIEST),
             }),
             quarantine: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_states_those_are_put_whose_condition_holds() {
+        let dynamodb = EmbeddedDynamoDb::temporary().await.unwrap();
+        let table = ProjectionTable::new(dynamodb.client(), READ_MODEL_TABLE);
+        let empty = StreamVersion::EMPTY;
+        let unregistered = PatientState::default();
+        let (two, five, nine) = (state(2), state(5), state(9));
+        // What is there, what is expected, what is put, whether it is.
+        let cases = [
+            (None, empty, &two, true),
+            (Some(&five), StreamVersion::new(5), &nine, true),
+            (Some(&five), StreamVersion::new(3), &nine, false),
+            (Some(&five), empty, &nine, false),
+            (None, StreamVersion::new(5), &nine, false),
+            (Some(&unregistered), empty, &two, true),
+            (Some(&unregistered), StreamVersion::new(5), &nine, false),
+        ];
+        for size in [1, 2, cases.len()] {
+            for (number, some) in cases.chunks(size).enumerate() {
+                let patients: Vec<PatientId> = (0..some.len())
+                    .map(|place| format!("p-{size}-{number}-{place}").parse().unwrap())
+                    .collect();
+                for (patient, (there, ..)) in patients.iter().zip(some) {
+                    if let Some(there) = there {
+                        table.put_state(GENERATION, patient, empty, there).await.unwrap();
+                    }
+                }
+                let changes: Vec<StateChange<'_>> = patients
+                    .iter()
+                    .zip(some)
+                    .map(|(patient_id, (_, expected, state, _))| StateChange {
+                        patient_id,
+                        expected: *expected,
+                        state,
+                    })
+                    .collect();
+                let put = table.put_states(GENERATION, &changes).await.unwrap();
+                let states = table.states(GENERATION, &patients).await.unwrap();
+                for ((case, put), stored) in some.iter().zip(&put).zip(states) {
+                    let (there, _, state, is_put) = *case;
+                    let is_so = if is_put {
+                        put.is_ok() && stored.as_ref() == Some(state)
+                    } else {
+                        matches!(put, Err(PutStateError::Conflict)) && stored.as_ref() == there
+                    };
+                    assert!(is_so, "{size}: {case:?}: {put:?}, {stored:?}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_summary_is_the_same_item_however_it_was_put() {
+        let dynamodb = EmbeddedDynamoDb::temporary().await.unwrap();
+        let table = ProjectionTable::new(dynamodb.client(), READ_MODEL_TABLE);
+        let patients: [PatientId; 2] = ["p-1", "p-2"].map(|id| id.parse().unwrap());
+        let states = [(0, state(2)), (2, state(7))].map(|(at, state)| (StreamVersion::new(at), state));
+        for (expected, state) in &states {
+            let changes = patients.each_ref().map(|patient_id| StateChange {
+                patient_id,
+                expected: *expected,
+                state,
+            });
+            for put in table.put_states(GENERATION, &changes).await.unwrap() {
+                put.unwrap();
+            }
+            for patient in &patients {
+                let summary = SummaryItem::new(GENERATION, patient, state);
+                let stored = dynamodb.client().get_item().table_name(READ_MODEL_TABLE);
+                let stored = stored
+                    .key(PK, AttributeValue::S(summary.pk.clone()))
+                    .key(SK, AttributeValue::S(summary.sk.clone()));
+                let stored = stored.send().await.unwrap().item.unwrap();
+                assert_eq!(stored, serde_dynamo::to_item(summary).unwrap());
+            }
         }
     }
 

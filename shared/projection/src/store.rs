@@ -12,6 +12,10 @@ pub use read_model::{EarlierSweep, Sweep};
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html>).
 pub const MAX_ROWS_PER_PUT: usize = 25;
 
+/// Most changes that [`ProjectionStore::put_states`] takes: what one BatchExecuteStatement does
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html>).
+pub const MAX_STATES_PER_PUT: usize = 25;
+
 /// The read model's table could not be read or written: throttled, unreachable, or not there. Retry later;
 /// every write can be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,17 @@ pub struct PatientRow {
     pub row: CheckinRow,
 }
 
+/// A patient's state, and what it takes the place of. Neither has a mark of quarantine: the others are put one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateChange<'a> {
+    /// Which patient.
+    pub patient_id: &'a PatientId,
+    /// As for [`ProjectionStore::put_state`].
+    pub expected: StreamVersion,
+    /// The state.
+    pub state: &'a PatientState,
+}
+
 /// Writing the stored read model. Two implementations: [`crate::ProjectionTable`], and the simulator's.
 pub trait ProjectionStore: Send + Sync {
     /// The states of these patients, in their order; consistent. `None` for one of whom nothing was applied, or
@@ -76,6 +91,29 @@ pub trait ProjectionStore: Send + Sync {
         expected: StreamVersion,
         state: &PatientState,
     ) -> impl Future<Output = Result<(), PutStateError>> + Send;
+
+    /// As [`put_state`](ProjectionStore::put_state), for up to [`MAX_STATES_PER_PUT`] different patients, together where the
+    /// store can. What became of each, in their order; they are put or not independently of each other.
+    ///
+    /// An error of the whole says of none whether it was put.
+    fn put_states(
+        &self,
+        generation: Generation,
+        changes: &[StateChange<'_>],
+    ) -> impl Future<Output = Result<Vec<Result<(), PutStateError>>, ProjectionUnavailable>> + Send {
+        async move {
+            let mut put = Vec::with_capacity(changes.len());
+            for change in changes {
+                let StateChange {
+                    patient_id,
+                    expected,
+                    state,
+                } = *change;
+                put.push(self.put_state(generation, patient_id, expected, state).await);
+            }
+            Ok(put)
+        }
+    }
 
     /// The control item; consistent.
     fn control(&self) -> impl Future<Output = Result<Option<Control>, ProjectionUnavailable>> + Send;

@@ -10,6 +10,9 @@ use aws_sdk_dynamodb::config::interceptors::{
 };
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::operation::batch_execute_statement::{
+    BatchExecuteStatementInput, BatchExecuteStatementOutput,
+};
 use aws_sdk_dynamodb::operation::batch_get_item::{BatchGetItemInput, BatchGetItemOutput};
 use aws_sdk_dynamodb::operation::batch_write_item::{BatchWriteItemInput, BatchWriteItemOutput};
 use aws_sdk_dynamodb::operation::get_item::{GetItemInput, GetItemOutput};
@@ -132,6 +135,7 @@ impl Intercept for Meter {
     ) -> Result<(), BoxError> {
         asked!(
             context,
+            BatchExecuteStatementInput,
             BatchGetItemInput,
             BatchWriteItemInput,
             GetItemInput,
@@ -163,6 +167,8 @@ impl Intercept for Meter {
             } else if let Some(put) = output.downcast_ref::<PutItemOutput>() {
                 assert!(put.attributes().is_none(), "no old item is asked for");
                 bill.add("PutItem", Kind::Write, &one(put.consumed_capacity()));
+            } else if let Some(put) = output.downcast_ref::<BatchExecuteStatementOutput>() {
+                bill.add("BatchExecuteStatement", Kind::Write, put.consumed_capacity());
             } else if let Some(put) = output.downcast_ref::<BatchWriteItemOutput>() {
                 bill.add("BatchWriteItem", Kind::Write, put.consumed_capacity());
             }

@@ -349,7 +349,10 @@ async fn prune_removes_what_nobody_needs() {
             .collect::<Vec<_>>()
     };
     let stays = [(3, "active"), (5, "verified"), (2, "previous")];
-    assert_eq!(roles().await, [&stays[..], &[(1, "to-prune"), (4, "to-prune")]].concat());
+    assert_eq!(
+        roles().await,
+        [&stays[..], &[(1, "to-prune"), (4, "to-prune")]].concat()
+    );
     let pruned = tables.prune().run(&|_| ()).await.unwrap();
     assert_eq!(roles().await, stays);
     let kept = [3, 2, 5].map(Generation::new);

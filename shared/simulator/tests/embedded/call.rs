@@ -34,6 +34,9 @@ impl Call {
                 .into_iter()
                 .find_map(|first| batch.pointer(first));
             (table.as_str(), key(first.unwrap()))
+        } else if let Some(statement) = body.pointer("/Statements/0") {
+            let table = text(&statement["Statement"]).split('"').nth(1).unwrap();
+            (table, key_in_statement(statement))
         } else {
             (text(&body["TableName"]), key_of_one_table(&body))
         };
@@ -82,6 +85,13 @@ fn key_of_one_table(body: &Value) -> String {
     parts.extend(values.values().map(|value| scalar(value).to_owned()));
     parts.extend(body.get("ExclusiveStartKey").map(key));
     parts.join(" ")
+}
+
+/// The key of the summary that a statement is about: that of no other parameter looks like it.
+fn key_in_statement(statement: &Value) -> String {
+    let parameters = statement["Parameters"].as_array().unwrap().iter();
+    let mut texts = parameters.filter_map(|parameter| parameter.get("S")).map(text);
+    texts.find(|text| text.contains("#patient#")).unwrap().to_owned()
 }
 
 /// The key of an item of either table.
