@@ -153,11 +153,15 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
     }
     say("measuring the projection's rate");
     let rate = measure::projector(&site, &services.projector, Connection::Plain, &[RATED], effort).await?;
+    say("measuring from append to readable");
+    let readable =
+        measure::append_to_readable(&site, &services.projector, &services.backend, effort.warm).await?;
     say("measuring appends, and a replay");
     let stores = stores::measure(std::env::current_exe()?, services.replay.clone(), event_stores).await?;
     let summary = Summary {
         measured: &measured,
         rate: &rate,
+        readable: &readable,
         stores: &stores,
         sizes: services.sizes()?,
         took: began.elapsed(),

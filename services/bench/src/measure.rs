@@ -1,13 +1,13 @@
 //! What is measured, program by program.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cost::NotCounted;
 use crate::function::{Function, FunctionError, Program, Taken};
 use crate::tls::TlsError;
-use crate::world::{BatchShape, Connection, Site, query_event};
+use crate::world::{BatchShape, Connection, Site, query_event, query_event_of, stream_event};
 
 /// A program could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -203,6 +203,62 @@ pub(crate) async fn projector(
     let peak_memory = function.cost()?.peak_memory;
     function.end().await;
     Ok(ProjectorCost { batches, peak_memory })
+}
+
+/// How long after an append begins its check-in is in an answer, for each of so many: appended, read from the stream, projected and
+/// queried, one after the other and without a pause, by the programs as they are deployed. On AWS the stream adds to that.
+///
+/// # Errors
+/// [`MeasureError`]
+pub(crate) async fn append_to_readable(
+    site: &Site,
+    projector: &Program,
+    backend: &Program,
+    times: usize,
+) -> Result<Vec<Duration>, MeasureError> {
+    let (mut projects, _) = Function::start(
+        projector,
+        &site.environment(projector, Connection::Tls)?,
+        site.folder(),
+    )
+    .await?;
+    let (mut answers, _) = Function::start(
+        backend,
+        &site.environment(backend, Connection::Tls)?,
+        site.folder(),
+    )
+    .await?;
+    let patient = "p-readable";
+    let query = query_event_of(patient);
+    let mut position = site.world.last_sequence_number();
+    let mut taken = Vec::with_capacity(times);
+    for minute in 0..=times {
+        let began = Instant::now();
+        if minute == 0 {
+            site.world.register(patient).await;
+        } else {
+            site.world
+                .check_in(patient, i64::try_from(minute).unwrap_or(i64::MAX))
+                .await;
+        }
+        let records = site.world.stream(position.as_deref());
+        let last = records
+            .last()
+            .and_then(|last| last.pointer("/dynamodb/SequenceNumber"));
+        position = last.and_then(Value::as_str).map(str::to_owned);
+        acknowledged(projects.invoke(stream_event(&records)).await?.0.as_ref());
+        let (answer, _) = answers.invoke(query.clone()).await?;
+        let version = format!("\"version\":{}", minute + 1);
+        // The registration is no check-in, and warms up.
+        if minute > 0 {
+            assert!(body(&answer).contains(&version), "not readable: {version}");
+            taken.push(began.elapsed());
+        }
+    }
+    projects.end().await;
+    answers.end().await;
+    taken.sort();
+    Ok(taken)
 }
 
 /// # Panics

@@ -14,6 +14,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) measured: &'a [Measured],
     /// The projection, by the same connection as the other ways to project.
     pub(crate) rate: &'a ProjectorCost,
+    /// How long from an append to an answer with it, the shortest first.
+    pub(crate) readable: &'a [Duration],
     /// Storing, and replaying.
     pub(crate) stores: &'a Stores,
     /// The services' programs, in bytes.
@@ -46,6 +48,16 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "{}", self.appends())?;
         writeln!(f, "Applying events, DynamoDB's time included, and without TLS\n")?;
         writeln!(f, "{}", self.rates())?;
+        let part = |percent: usize| {
+            let place = (self.readable.len() * percent / 100).min(self.readable.len().saturating_sub(1));
+            millis(self.readable.get(place).copied().unwrap_or_default())
+        };
+        writeln!(
+            f,
+            "From an append to an answer with it: p50 {}, p99 {} on the clock\n",
+            part(50),
+            part(99)
+        )?;
         writeln!(f, "Programs\n")?;
         let mut sizes = Table::new(&["", "size"]);
         for (name, bytes) in &self.sizes {

@@ -159,14 +159,20 @@ impl Site {
 }
 
 /// As Lambda hands records over.
-fn stream_event(records: &[Value]) -> Bytes {
+pub(crate) fn stream_event(records: &[Value]) -> Bytes {
     json!({ "Records": records }).to_string().into()
 }
 
 /// The request for the page of check-ins, as API Gateway hands it over.
 #[must_use]
 pub(crate) fn query_event() -> Bytes {
-    let path = format!("/patients/{QUERIED}/checkins");
+    query_event_of(QUERIED)
+}
+
+/// The same for this patient.
+#[must_use]
+pub(crate) fn query_event_of(patient: &str) -> Bytes {
+    let path = format!("/patients/{patient}/checkins");
     let headers = json!({
         "Accept": "application/json",
         "Host": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
