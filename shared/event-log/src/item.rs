@@ -17,7 +17,7 @@ pub const SHARD: &str = "shard";
 /// Sort key of [`BY_RECORDED_AT`].
 pub const RECORDED_KEY: &str = "recorded_key";
 /// Every attribute of an event.
-const ATTRIBUTES: [&str; 14] = [
+pub(crate) const ATTRIBUTES: [&str; 14] = [
     PATIENT_ID,
     VERSION,
     "event_id",

@@ -264,22 +264,13 @@ pub fn row_sk(occurred_at: Timestamp, version: StreamVersion) -> String {
 /// The row with this sort key; `None` if it is not that of a row.
 #[must_use]
 pub fn row(sk: &str, checkin_id: CheckinId) -> Option<CheckinRow> {
-    let (occurred_at, version) = row_of(sk)?;
-    Some(CheckinRow {
-        checkin_id,
-        occurred_at,
-        version,
-    })
-}
-
-/// The time and the version of the row with this sort key, if it is that of a row.
-fn row_of(sk: &str) -> Option<(Timestamp, StreamVersion)> {
     let (occurred_at, version) = sk.strip_prefix(ROW_PREFIX)?.split_once('#')?;
-    let (occurred_at, version) = (
-        occurred_at.parse().ok()?,
-        StreamVersion::new(version.parse().ok()?),
-    );
-    (row_sk(occurred_at, version) == sk).then_some((occurred_at, version))
+    let row = CheckinRow {
+        checkin_id,
+        occurred_at: occurred_at.parse().ok()?,
+        version: StreamVersion::new(version.parse().ok()?),
+    };
+    (row_sk(row.occurred_at, row.version) == sk).then_some(row)
 }
 
 /// Sort key of [`BY_RECENT`].
