@@ -312,7 +312,7 @@ fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Pr
 
 #[cfg(test)]
 mod tests {
-    use domain::{Patient, Timestamp};
+    use domain::{Patient, Quarantine, QuarantineReason, Timestamp};
     use embedded::{EmbeddedDynamoDb, READ_MODEL_TABLE};
 
     use super::*;
@@ -340,10 +340,20 @@ mod tests {
         let empty = StreamVersion::EMPTY;
         let unregistered = PatientState::default();
         let (two, five, nine) = (state(2), state(5), state(9));
+        // Marked after it was read: the mark goes with what it was a mark of.
+        let marked = PatientState {
+            quarantine: Some(Quarantine {
+                version: StreamVersion::new(6),
+                reason: QuarantineReason::missing(),
+                since: Timestamp::EARLIEST,
+            }),
+            ..state(5)
+        };
         // What is there, what is expected, what is put, whether it is.
         let cases = [
             (None, empty, &two, true),
             (Some(&five), StreamVersion::new(5), &nine, true),
+            (Some(&marked), StreamVersion::new(5), &nine, true),
             (Some(&five), StreamVersion::new(3), &nine, false),
             (Some(&five), empty, &nine, false),
             (None, StreamVersion::new(5), &nine, false),

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, BatchStatementRequest};
 use domain::StreamVersion;
-use read_model::item::{APPLIED, PK, SK};
+use read_model::item::{APPLIED, PK, QUARANTINE, SK};
 
 use crate::store::ProjectionUnavailable;
 
@@ -78,7 +78,7 @@ fn inserted(table: &str, attributes: BTreeMap<String, AttributeValue>) -> (Strin
     )
 }
 
-/// Fails if there is no item, or another version of it.
+/// Fails if there is no item, or another version of it, or one that was marked since it was read: an update would keep the mark.
 fn updated(
     table: &str,
     mut attributes: BTreeMap<String, AttributeValue>,
@@ -91,7 +91,7 @@ fn updated(
     }
     let _ = write!(
         statement,
-        " WHERE \"{PK}\" = ? AND \"{SK}\" = ? AND \"{APPLIED}\" = ?"
+        " WHERE \"{PK}\" = ? AND \"{SK}\" = ? AND \"{APPLIED}\" = ? AND \"{QUARANTINE}\" IS MISSING"
     );
     let expected = AttributeValue::N(expected.to_string());
     let condition = keys.into_iter().flatten().chain([expected]);

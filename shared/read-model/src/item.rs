@@ -22,6 +22,8 @@ pub const PK: &str = "pk";
 pub const SK: &str = "sk";
 /// Partition key of both indexes.
 pub const SHARD: &str = "shard";
+/// The attribute of a summary that is there while the patient is quarantined.
+pub const QUARANTINE: &str = "quarantine";
 /// The attribute of a row that is not in its key.
 pub const CHECKIN_ID: &str = "checkin_id";
 /// Sort key of [`BY_ID`].
