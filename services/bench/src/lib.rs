@@ -3,6 +3,7 @@
 //!
 //! CPU time and ratios come first: they can be repeated on a busy machine, times on the clock cannot.
 
+mod capacity;
 mod contender;
 mod cost;
 mod function;
@@ -14,6 +15,7 @@ mod stores;
 mod summary;
 mod table;
 mod tls;
+mod units;
 mod world;
 
 use std::time::Instant;
@@ -157,12 +159,15 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
     let readable =
         measure::append_to_readable(&site, &services.projector, &services.backend, effort.warm).await?;
     say("measuring appends, and a replay");
-    let stores = stores::measure(std::env::current_exe()?, services.replay.clone(), event_stores).await?;
+    let stores = stores::measure(std::env::current_exe()?, &services.replay, event_stores).await?;
+    say("counting capacity units");
+    let uses = units::count(&services).await?;
     let summary = Summary {
         measured: &measured,
         rate: &rate,
         readable: &readable,
         stores: &stores,
+        uses: &uses,
         sizes: services.sizes()?,
         took: began.elapsed(),
     };

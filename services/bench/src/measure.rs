@@ -263,10 +263,18 @@ pub(crate) async fn append_to_readable(
 
 /// # Panics
 /// A batch that was not applied whole says nothing about what applying costs.
-fn acknowledged(answer: &[u8]) {
+pub(crate) fn acknowledged(answer: &[u8]) {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let failures = answer.get("batchItemFailures").and_then(Value::as_array);
     assert!(failures.is_some_and(Vec::is_empty), "a batch failed: {answer}");
+}
+
+/// # Panics
+/// An answer that is none says nothing about what answering costs.
+pub(crate) fn succeeded(answer: &[u8]) {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let status = answer.get("statusCode").and_then(Value::as_u64);
+    assert_eq!(status, Some(200), "{answer}");
 }
 
 fn body(answer: &[u8]) -> String {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use testbed::World;
 
 use crate::contender::{Contender, ContenderError, Work};
+use crate::world::BatchShape;
 
 /// So many patients, and check-ins of each, are appended, or applied one by one.
 const PATIENTS: usize = 100;
@@ -65,14 +66,16 @@ impl Replay {
     }
 }
 
-#[derive(Deserialize)]
-struct Rebuilt {
-    events: u32,
+/// What a rebuild says about itself.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Rebuilt {
+    /// How many events.
+    pub(crate) events: u32,
     seconds: f64,
     passes: Passes,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Passes {
     apply: f64,
 }
@@ -83,7 +86,7 @@ struct Passes {
 /// [`StoresError`]
 pub(crate) async fn measure(
     own: PathBuf,
-    replay: PathBuf,
+    replay: &Path,
     others: Option<PathBuf>,
 ) -> Result<Stores, StoresError> {
     let ours = contender("this system", &own, "append", PATIENTS, CHECK_INS);
@@ -115,7 +118,7 @@ pub(crate) async fn measure(
         REPLAYED_CHECK_INS,
     );
     let ceiling = on_its_own(&fill).await?;
-    let replay = rebuild(replay, ceiling).await?;
+    let replay = replay_of(replay, ceiling).await?;
     Ok(Stores {
         appends,
         transactions,
@@ -143,15 +146,39 @@ async fn on_its_own(contender: &Contender) -> Result<Work, StoresError> {
     Ok(contender.work(&world.endpoint_url(), &environment).await?)
 }
 
-async fn rebuild(replay: PathBuf, ceiling: Work) -> Result<Replay, StoresError> {
+async fn replay_of(replay: &Path, ceiling: Work) -> Result<Replay, StoresError> {
     let world = World::new().await;
-    let patients: Vec<String> = (0..REPLAYED_PATIENTS)
+    let shape = BatchShape {
+        patients: REPLAYED_PATIENTS,
+        check_ins: REPLAYED_CHECK_INS,
+    };
+    let rebuilt = rebuild(replay, &world, &world.endpoint_url(), shape).await?;
+    Ok(Replay {
+        events: rebuilt.events,
+        applying: Duration::from_secs_f64(rebuilt.passes.apply),
+        all: Duration::from_secs_f64(rebuilt.seconds),
+        ceiling,
+    })
+}
+
+/// Fills the event table with so many patients and check-ins of each, and rebuilds the read model from them by way of
+/// this address.
+///
+/// # Errors
+/// [`StoresError`]
+pub(crate) async fn rebuild(
+    replay: &Path,
+    world: &World,
+    endpoint_url: &str,
+    shape: BatchShape,
+) -> Result<Rebuilt, StoresError> {
+    let patients: Vec<String> = (0..shape.patients)
         .map(|number| format!("p-{number:05}"))
         .collect();
-    let check_ins = i64::try_from(REPLAYED_CHECK_INS).unwrap_or(i64::MAX);
+    let check_ins = i64::try_from(shape.check_ins).unwrap_or(i64::MAX);
     world.put_streams(&patients, check_ins).await;
     let output = tokio::process::Command::new(replay)
-        .args(["--json", "--endpoint-url", &world.endpoint_url(), "rebuild"])
+        .args(["--json", "--endpoint-url", endpoint_url, "rebuild"])
         .env_clear()
         .stdin(Stdio::null())
         .output()
@@ -160,11 +187,5 @@ async fn rebuild(replay: PathBuf, ceiling: Work) -> Result<Replay, StoresError> 
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(StoresError::Replay(said));
     }
-    let rebuilt: Rebuilt = serde_json::from_slice(&output.stdout)?;
-    Ok(Replay {
-        events: rebuilt.events,
-        applying: Duration::from_secs_f64(rebuilt.passes.apply),
-        all: Duration::from_secs_f64(rebuilt.seconds),
-        ceiling,
-    })
+    Ok(serde_json::from_slice(&output.stdout)?)
 }

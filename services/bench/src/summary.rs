@@ -7,6 +7,7 @@ use crate::Measured;
 use crate::measure::{BatchCost, ProjectorCost};
 use crate::stores::Stores;
 use crate::table::{Table, digits, mebibytes, millis, times};
+use crate::units::{Use, Work};
 
 /// What came of a run.
 pub(crate) struct Summary<'a> {
@@ -18,6 +19,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) readable: &'a [Duration],
     /// Storing, and replaying.
     pub(crate) stores: &'a Stores,
+    /// What is consumed of DynamoDB's capacity.
+    pub(crate) uses: &'a [Use],
     /// The services' programs, in bytes.
     pub(crate) sizes: Vec<(&'static str, u64)>,
     /// How long measuring took.
@@ -58,6 +61,11 @@ impl fmt::Display for Summary<'_> {
             part(50),
             part(99)
         )?;
+        writeln!(
+            f,
+            "Calls, and the capacity units that DynamoDB says they consumed, for one event or request\n"
+        )?;
+        writeln!(f, "{}", self.capacity())?;
         writeln!(f, "Programs\n")?;
         let mut sizes = Table::new(&["", "size"]);
         for (name, bytes) in &self.sizes {
@@ -169,6 +177,59 @@ impl Summary<'_> {
         table
     }
 
+    fn capacity(&self) -> Table {
+        let mut table = Table::new(&["", "calls", "read units", "write units", "of which"]);
+        for one in self.uses {
+            let what = match one.work {
+                Work::Append => "append, an event",
+                Work::ProjectDense => "project, an event of 100, dense",
+                Work::ProjectSparse => "project, an event of 100, sparse",
+                Work::Rebuild => "rebuild, verify and promote, an event",
+                Work::PatientsById => "GET /patients, 50 by id",
+                Work::PatientsByRecent => "GET /patients, 50 by most recent",
+                Work::CheckIns => "GET /patients/{id}/checkins, 50",
+                Work::Patient => "GET /patients/{id}",
+            };
+            let writes: Vec<String> = one
+                .writes()
+                .map(|(name, units)| format!("{units:.2} {name}"))
+                .collect();
+            table.row(&[
+                what.to_owned(),
+                format!("{:.2}", one.calls()),
+                format!("{:.2}", one.read_units()),
+                format!("{:.2}", one.write_units()),
+                writes.join(", "),
+            ]);
+        }
+        table
+    }
+
+    fn capacity_targets(&self) -> Vec<Target> {
+        let of = |work: Work| self.uses.iter().find(|one| one.work == work);
+        let mut targets = Vec::new();
+        for (name, work, aim) in [
+            ("dense", Work::ProjectDense, 3.5),
+            ("sparse", Work::ProjectSparse, 6.0),
+        ] {
+            if let (Some(append), Some(project)) = (of(Work::Append), of(work)) {
+                let what = format!("write units of an event, append and projection, {name}");
+                targets.push(at_most(&what, aim, append.write_units() + project.write_units()));
+            }
+        }
+        for (name, work, aim) in [
+            ("patients by id", Work::PatientsById, 30.0),
+            ("patients by most recent", Work::PatientsByRecent, 8.0),
+            ("check-ins", Work::CheckIns, 2.5),
+        ] {
+            if let Some(page) = of(work) {
+                let what = format!("read units of a page of 50, {name}");
+                targets.push(at_most(&what, aim, page.read_units()));
+            }
+        }
+        targets
+    }
+
     fn store_targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         let mut appends = self.stores.appends.iter();
@@ -257,6 +318,7 @@ impl Summary<'_> {
                 targets.push(at_least(&what, 10.0, ratio));
             }
         }
+        targets.extend(self.capacity_targets());
         targets.extend(self.store_targets());
         targets
     }
@@ -268,6 +330,15 @@ fn at_least(what: &str, aim: f64, found: f64) -> Target {
         aim: format!(">= {aim} x"),
         found: format!("{} x", digits(found)),
         met: found >= aim,
+    }
+}
+
+fn at_most(what: &str, aim: f64, found: f64) -> Target {
+    Target {
+        what: what.to_owned(),
+        aim: format!("<= {aim}"),
+        found: format!("{found:.2}"),
+        met: found <= aim,
     }
 }
 

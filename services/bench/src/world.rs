@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testbed::World;
 
+use crate::capacity::{CapacityMeter, Consumed};
 use crate::function::{Function, Program};
 use crate::measure::MeasureError;
 use crate::tls::{Tls, TlsError};
@@ -22,6 +23,7 @@ pub(crate) struct Site {
     /// The tables.
     pub(crate) world: World,
     tls: Tls,
+    meter: CapacityMeter,
     folder: TempDir,
     authority: PathBuf,
 }
@@ -33,6 +35,8 @@ pub(crate) enum Connection {
     Tls,
     /// As the programs that store events do here ([`crate::contender`]).
     Plain,
+    /// Past what counts what is consumed.
+    Metered,
 }
 
 /// Which batch of stream records a projector gets.
@@ -62,12 +66,16 @@ impl Site {
     /// [`TlsError`]
     pub(crate) async fn new() -> Result<Site, TlsError> {
         let world = World::new().await;
-        let tls = Tls::before(world.endpoint_url().trim_start_matches("http://")).await?;
+        let endpoint_url = world.endpoint_url();
+        let address = endpoint_url.trim_start_matches("http://");
+        let tls = Tls::before(address).await?;
+        let meter = CapacityMeter::before(address).await?;
         let folder = tempfile::tempdir()?;
         let authority = tls.write_authority(folder.path().join("authority.pem"))?;
         Ok(Site {
             world,
             tls,
+            meter,
             folder,
             authority,
         })
@@ -77,6 +85,18 @@ impl Site {
     #[must_use]
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The address past what counts what is consumed.
+    #[must_use]
+    pub(crate) fn metered_url(&self) -> String {
+        self.meter.endpoint_url()
+    }
+
+    /// What was consumed since this was asked last, by whoever is metered.
+    #[must_use]
+    pub(crate) fn consumed(&self) -> Consumed {
+        self.meter.take()
     }
 
     /// What this program is told of the tables, and whom to trust.
@@ -91,6 +111,7 @@ impl Site {
         let endpoint_url = match connection {
             Connection::Tls => self.tls.endpoint_url(),
             Connection::Plain => self.world.endpoint_url(),
+            Connection::Metered => self.metered_url(),
         };
         let store = self.folder().join(format!("{}.pem", program.name));
         let store = self.tls.write_trust_store(&program.trust_store, store)?;
@@ -172,7 +193,30 @@ pub(crate) fn query_event() -> Bytes {
 /// The same for this patient.
 #[must_use]
 pub(crate) fn query_event_of(patient: &str) -> Bytes {
-    let path = format!("/patients/{patient}/checkins");
+    request_event(&format!("/patients/{patient}/checkins"), None)
+}
+
+/// A firing of the schedule, as EventBridge hands it over: the first, the second and so on.
+#[must_use]
+pub(crate) fn tick_event(number: u32) -> Bytes {
+    json!({
+        "version": "0",
+        "id": format!("00000000-0000-4000-8000-{number:012}"),
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": format!("2026-01-05T{:02}:{:02}:00Z", number / 60, number % 60),
+        "region": embedded::REGION,
+        "resources": ["arn:aws:events:us-east-1:123456789012:rule/bench"],
+        "detail": {},
+    })
+    .to_string()
+    .into()
+}
+
+/// A GET request, as API Gateway hands it over.
+#[must_use]
+pub(crate) fn request_event(path: &str, query: Option<(&str, &str)>) -> Bytes {
     let headers = json!({
         "Accept": "application/json",
         "Host": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
@@ -194,8 +238,8 @@ pub(crate) fn query_event_of(patient: &str) -> Bytes {
         "httpMethod": "GET",
         "headers": headers,
         "multiValueHeaders": many,
-        "queryStringParameters": null,
-        "multiValueQueryStringParameters": null,
+        "queryStringParameters": query.map(|(name, value)| json!({ name: value })),
+        "multiValueQueryStringParameters": query.map(|(name, value)| json!({ name: [value] })),
         "pathParameters": { "proxy": path.trim_start_matches('/') },
         "stageVariables": null,
         "requestContext": {

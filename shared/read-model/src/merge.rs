@@ -15,6 +15,9 @@ pub(crate) trait ShardedIndex {
     type Entry;
     /// Where an entry is; no two are in the same place.
     type Place: Clone;
+    /// How many entries of a shard are read beyond its fair share of a page. Shares differ, and a second round of reads is
+    /// dearer than entries that nobody takes: up to 4 KB of them cost nothing, as DynamoDB takes half a unit for these anyway.
+    const SLACK: u16;
 
     /// A page of one shard, after `after`.
     fn page(
@@ -60,14 +63,10 @@ impl<I: ShardedIndex> Merge<I> {
                 more: true,
             })
             .collect();
-        // A fair share of each shard, and what shares commonly differ by: a second round of reads is dearer than a few
-        // entries that nobody takes. Of a page of 50, one in twenty needs it; and what is read of a shard, 12 entries of
-        // some 320 bytes where ids are UUIDs, is within 4 KB, for which DynamoDB takes half a unit.
-        const SLACK: u16 = 5;
         let shards = u16::try_from(fronts.len()).unwrap_or(u16::MAX).max(1);
         Merge {
             index,
-            page_limit: expected.div_ceil(shards).saturating_add(SLACK),
+            page_limit: expected.div_ceil(shards).saturating_add(I::SLACK),
             fronts,
         }
     }
