@@ -70,6 +70,17 @@ steps_of() { # FILE: the steps that a run has begun
   sed -n 's/^\[ *[0-9]* s\] //p' "$1"
 }
 
+keep_world() {
+  mkdir "$BATS_TEST_TMPDIR/kept"
+  cp -a "$WORLD" "$BATS_TEST_TMPDIR/kept/world"
+  cp -a "$checkout" "$BATS_TEST_TMPDIR/kept/checkout"
+}
+kept_world() {
+  rm -rf "$WORLD" "$checkout"
+  cp -a "$BATS_TEST_TMPDIR/kept/world" "$WORLD"
+  cp -a "$BATS_TEST_TMPDIR/kept/checkout" "$checkout"
+}
+
 # Lets the run fail at each of its calls in each way, from the world that PREPARE makes; it must then fail, and name the
 # step, and a second run must come to the same account as one that nothing happened to. UNLOCKED calls are made before
 # the lock is taken: if it is killed there, nobody remembers.
@@ -77,6 +88,7 @@ every_fault() { # UNLOCKED PREPARE SCRIPT ARGUMENT…
   local unlocked=$1 prepare=$2 calls before number kind expected step
   shift 2
   $prepare
+  keep_world
   before=$(wc -l <"$WORLD/calls")
   check 0 "" "$@"
   expected=$(account)
@@ -95,8 +107,7 @@ every_fault() { # UNLOCKED PREPARE SCRIPT ARGUMENT…
       esac
       # Where everything exists, nothing is created that could be left half done.
       [[ "$prepare $kind" != "older half"* ]] || continue
-      new_world
-      $prepare
+      kept_world
       echo "$((before + number)) $kind" >"$WORLD/fault"
       status=0
       script "$@"
