@@ -1,8 +1,8 @@
 //! Tells the crate which software folds the events: the digest of all sources that have a say in it.
 //!
 //! What a build of the read model has written by one digest is not gone on with by another, be it a replay or the
-//! projector. A digest of the sources, and
-//! not of the program, is the same on every machine, and needs nobody to remember to count a number up.
+//! projector. A digest of the sources, and not of the program, is the same on every machine, and needs nobody to remember to
+//! count a number up.
 
 use std::error::Error;
 use std::io::Write as _;

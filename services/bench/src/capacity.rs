@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 pub(crate) struct Consumed {
     /// How many calls there were.
     pub(crate) calls: u32,
+    /// How many of them failed: what these consumed is not known.
+    pub(crate) failed: u32,
     /// Read units of each table and index, by its name.
     pub(crate) reads: BTreeMap<String, f64>,
     /// Write units of each table and index, by its name.
@@ -104,8 +106,10 @@ impl Kind {
     fn of(operation: &str) -> Option<Kind> {
         match operation {
             "GetItem" | "BatchGetItem" | "Query" | "Scan" => Some(Kind::Read),
-            "PutItem" | "BatchWriteItem" | "BatchExecuteStatement" => Some(Kind::Write),
-            "DescribeTable" => Some(Kind::Nothing),
+            "PutItem" | "BatchWriteItem" | "BatchExecuteStatement" | "TransactWriteItems" => {
+                Some(Kind::Write)
+            }
+            "CreateTable" | "DescribeTable" => Some(Kind::Nothing),
             _ => None,
         }
     }
@@ -116,6 +120,7 @@ impl Kind {
 #[serde(rename_all = "PascalCase")]
 struct Capacity {
     table_name: String,
+    capacity_units: f64,
     table: Units,
     #[serde(default)]
     global_secondary_indexes: BTreeMap<String, Units>,
@@ -125,6 +130,15 @@ struct Capacity {
 #[serde(rename_all = "PascalCase")]
 struct Units {
     capacity_units: f64,
+}
+
+impl Capacity {
+    /// Whether all of it is of the table or of an index. (A statement that was refused is not.)
+    fn adds_up(&self) -> bool {
+        let indexes = self.global_secondary_indexes.values();
+        let told = indexes.fold(self.table.capacity_units, |sum, units| sum + units.capacity_units);
+        (told - self.capacity_units).abs() < 0.01
+    }
 }
 
 impl Consumed {
@@ -200,17 +214,16 @@ async fn metered(way: &Way, kind: Kind, operation: &str, request: Request) -> Re
         .map_err(|error| error.to_string())?;
     let (head, body) = answer.into_parts();
     let body = whole(Body::new(body)).await?;
-    // A call that failed does not say.
-    if head.status == StatusCode::OK {
-        let capacities = match kind {
-            Kind::Nothing => Vec::new(),
-            Kind::Read | Kind::Write => capacities(&body)
-                .filter(|capacities| !capacities.is_empty())
-                .ok_or_else(|| format!("{operation} does not say what it consumed"))?,
-        };
-        let mut consumed = way.consumed.lock().unwrap_or_else(PoisonError::into_inner);
-        consumed.add(kind, capacities);
-    }
+    let capacities = match kind {
+        Kind::Read | Kind::Write if head.status == StatusCode::OK => capacities(&body)
+            .filter(|capacities| !capacities.is_empty() && capacities.iter().all(Capacity::adds_up))
+            .ok_or_else(|| format!("{operation} does not say what it consumed"))?,
+        Kind::Read | Kind::Write | Kind::Nothing => Vec::new(),
+    };
+    let mut consumed = way.consumed.lock().unwrap_or_else(PoisonError::into_inner);
+    consumed.failed += u32::from(head.status != StatusCode::OK);
+    consumed.add(kind, capacities);
+    drop(consumed);
     Ok(Response::from_parts(head, Body::from(body)))
 }
 
@@ -285,6 +298,13 @@ mod tests {
             r#"{"ConsumedCapacity":{"TableName":"t","CapacityUnits":1.0}}"#,
             None,
         );
+    }
+
+    #[test]
+    fn what_is_of_no_table_is_noticed() {
+        let answer =
+            r#"{"ConsumedCapacity":{"TableName":"t","CapacityUnits":2.0,"Table":{"CapacityUnits":1.0}}}"#;
+        assert!(!capacities(answer.as_bytes()).unwrap()[0].adds_up());
     }
 
     #[test]

@@ -30,21 +30,17 @@ pub(crate) struct Contender {
 }
 
 /// What it came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Work {
     /// How many events were stored, or applied.
     pub(crate) events: u32,
-    /// For how many write units in all, with every index.
-    pub(crate) write_units: f64,
     /// How long it took.
     pub(crate) taken: Taken,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Said {
     events: u32,
-    write_units: f64,
 }
 
 /// It could not be measured. What it wrote to stderr says more.
@@ -67,16 +63,11 @@ impl Work {
     pub(crate) fn cpu_per_event(&self) -> Duration {
         self.taken.cpu / self.events.max(1)
     }
-
-    /// Write units of an event.
-    #[must_use]
-    pub(crate) fn units_per_event(&self) -> f64 {
-        self.write_units / f64::from(self.events.max(1))
-    }
 }
 
 impl Contender {
-    /// Has it work on the DynamoDB at this address, with this much in its environment beside.
+    /// Has it work on the DynamoDB at this address, with this much in its environment beside. When it has prepared, and not
+    /// begun, it is `ready`.
     ///
     /// # Errors
     /// [`ContenderError`]
@@ -84,6 +75,7 @@ impl Contender {
         &self,
         endpoint_url: &str,
         environment: &[(&str, &str)],
+        ready: impl FnOnce(),
     ) -> Result<Work, ContenderError> {
         let (key, secret) = embedded::CREDENTIALS;
         let mut command = Command::new(&self.executable);
@@ -104,7 +96,7 @@ impl Contender {
         };
         let working = async {
             let child = command.spawn()?;
-            Dialogue::with(child)?.work().await
+            Dialogue::with(child)?.work(ready).await
         };
         match timeout(LIMIT, working).await {
             Ok(worked) => worked.map_err(failed),
@@ -135,11 +127,12 @@ impl Dialogue {
         })
     }
 
-    async fn work(mut self) -> Result<Work, BoxError> {
-        let ready = self.line().await?;
-        if ready != "ready" {
-            return Err(format!("it said {ready}, and not that it is ready").into());
+    async fn work(mut self, ready: impl FnOnce()) -> Result<Work, BoxError> {
+        let said = self.line().await?;
+        if said != "ready" {
+            return Err(format!("it said {said}, and not that it is ready").into());
         }
+        ready();
         let before = self.cost()?;
         let began = Instant::now();
         self.hears.write_all(b"\n").await?;
@@ -150,7 +143,6 @@ impl Dialogue {
         self.child.wait().await?;
         Ok(Work {
             events: said.events,
-            write_units: said.write_units,
             taken: Taken { cpu, wall },
         })
     }
@@ -175,15 +167,15 @@ mod tests {
             executable: "/bin/sh".into(),
             arguments: vec!["-c".to_owned(), script.to_owned()],
         };
-        let worked = contender.work("http://127.0.0.1:1", &[]).await;
+        let worked = contender.work("http://127.0.0.1:1", &[], || ()).await;
         worked.map_err(|error| error.source.to_string())
     }
 
     #[tokio::test]
     async fn what_is_said_between_two_lines_is_the_work() {
-        let script = r#"echo ready; read go; echo '{"events": 4, "writeUnits": 6}'; read end"#;
+        let script = r#"echo ready; read go; echo '{"events": 4}'; read end"#;
         let work = check(script).await.unwrap();
-        assert_eq!((work.events, work.units_per_event()), (4, 1.5));
+        assert_eq!(work.events, 4);
         assert!(work.rate() > 0.0);
     }
 

@@ -7,6 +7,7 @@ mod capacity;
 mod contender;
 mod cost;
 mod function;
+mod machine;
 mod measure;
 mod own;
 mod programs;
@@ -96,6 +97,7 @@ pub fn run(options: &Options) -> Result<(), BoxError> {
 
 async fn measure_all(options: &Options) -> Result<(), BoxError> {
     let places = Places::of_repository(&environment);
+    let building = Instant::now();
     say("building the services, as they are deployed");
     let services = programs::services(&places)?;
     let mut pairs = vec![Pair {
@@ -123,6 +125,7 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
     } else {
         Effort::FULL
     };
+    let built = building.elapsed();
     let began = Instant::now();
     let site = Site::new().await?;
     site.fill(&services.projector).await?;
@@ -153,13 +156,20 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
             projector,
         });
     }
+    say("measuring how the functions start");
+    let mut starts = Vec::new();
+    for program in services.functions() {
+        let size = std::fs::metadata(&program.executable)?.len();
+        starts.push((program.name, size, measure::start(&site, program, effort).await?));
+    }
     say("measuring the projection's rate");
     let rate = measure::projector(&site, &services.projector, Connection::Plain, &[RATED], effort).await?;
     say("measuring from append to readable");
     let readable =
         measure::append_to_readable(&site, &services.projector, &services.backend, effort.warm).await?;
     say("measuring appends, and a replay");
-    let stores = stores::measure(std::env::current_exe()?, &services.replay, event_stores).await?;
+    let own = std::env::current_exe()?;
+    let stores = stores::measure(&own, &services.replay, event_stores.as_deref(), effort.contests).await?;
     say("counting capacity units");
     let uses = units::count(&services).await?;
     let summary = Summary {
@@ -168,7 +178,9 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
         readable: &readable,
         stores: &stores,
         uses: &uses,
-        sizes: services.sizes()?,
+        starts: &starts,
+        machine: machine::describe(&places, &pairs),
+        built,
         took: began.elapsed(),
     };
     print(&summary.to_string());

@@ -34,6 +34,8 @@ pub(crate) struct Effort {
     pub(crate) warm: usize,
     /// Batches of 100 records that are counted.
     pub(crate) batches: usize,
+    /// How often a contender works.
+    pub(crate) contests: usize,
 }
 
 impl Effort {
@@ -42,7 +44,8 @@ impl Effort {
         cold_starts: 11,
         warm_up: 300,
         warm: 300,
-        batches: 10,
+        batches: 50,
+        contests: 3,
     };
     /// For a first look, or a machine that is busy.
     pub(crate) const QUICK: Effort = Effort {
@@ -50,6 +53,7 @@ impl Effort {
         warm_up: 30,
         warm: 30,
         batches: 2,
+        contests: 1,
     };
 
     /// How many batches of a shape are counted: fewer of the large ones, which vary less.
@@ -160,6 +164,35 @@ pub(crate) async fn query(site: &Site, program: &Program, effort: Effort) -> Res
         },
         peak_memory,
         body: body(&answer),
+    })
+}
+
+/// What a start costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StartCost {
+    /// From `exec` to the request for the first invocation.
+    pub(crate) init: Taken,
+    /// The most memory that the process had until then, in bytes.
+    pub(crate) memory: u64,
+}
+
+/// Measures how a program starts.
+///
+/// # Errors
+/// [`MeasureError`]
+pub(crate) async fn start(site: &Site, program: &Program, effort: Effort) -> Result<StartCost, MeasureError> {
+    let environment = site.environment(program, Connection::Tls)?;
+    let mut inits = Vec::new();
+    let mut memory = 0;
+    for _ in 0..effort.cold_starts {
+        let (function, init) = Function::start(program, &environment, site.folder()).await?;
+        inits.push(init);
+        memory = function.cost()?.peak_memory.max(memory);
+        function.end().await;
+    }
+    Ok(StartCost {
+        init: median(&inits),
+        memory,
     })
 }
 

@@ -19,7 +19,6 @@ use runtime::clients::AwsEnvironment;
 use runtime::clock::system_clock;
 use runtime::config::environment;
 use serde_json::json;
-use testbed::Meter;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// What BatchWriteItem takes at most.
@@ -53,11 +52,10 @@ impl Way {
     /// # Errors
     /// Whatever went wrong.
     pub async fn work(self) -> Result<(), BoxError> {
-        let meter = Meter::default();
-        let client = meter.on(&AwsEnvironment::from_lookup(&environment)?.dynamodb());
+        let client = AwsEnvironment::from_lookup(&environment)?.dynamodb();
         match self {
-            Way::Append(amount) => append_all(&client, &meter, amount).await,
-            Way::Fill(amount) => fill(&client, &meter, amount).await,
+            Way::Append(amount) => append_all(&client, amount).await,
+            Way::Fill(amount) => fill(&client, amount).await,
         }
     }
 }
@@ -73,7 +71,7 @@ impl Amount {
     }
 }
 
-async fn append_all(client: &Client, meter: &Meter, amount: Amount) -> Result<(), BoxError> {
+async fn append_all(client: &Client, amount: Amount) -> Result<(), BoxError> {
     let store = EventStore::new(client.clone(), EVENT_TABLE);
     let patients = amount.patients()?;
     for patient in &patients {
@@ -81,7 +79,6 @@ async fn append_all(client: &Client, meter: &Meter, amount: Amount) -> Result<()
         let event = Event::PatientRegistered(PatientRegistered { name });
         append_one(&store, patient, "registration", 0, event).await?;
     }
-    drop(meter.take());
     ready().await?;
     for number in 0..amount.check_ins {
         for patient in &patients {
@@ -90,7 +87,7 @@ async fn append_all(client: &Client, meter: &Meter, amount: Amount) -> Result<()
             append_one(&store, patient, "check-in", number, event).await?;
         }
     }
-    done(amount.events(), meter).await
+    done(amount.events()).await
 }
 
 async fn append_one(
@@ -114,7 +111,7 @@ async fn append_one(
 }
 
 /// The rows that a replay would write, in a generation that nobody reads.
-async fn fill(client: &Client, meter: &Meter, amount: Amount) -> Result<(), BoxError> {
+async fn fill(client: &Client, amount: Amount) -> Result<(), BoxError> {
     let generation = Generation::new(9);
     let mut rows = Vec::with_capacity(amount.events());
     for patient in amount.patients()? {
@@ -129,7 +126,6 @@ async fn fill(client: &Client, meter: &Meter, amount: Amount) -> Result<(), BoxE
             ])?);
         }
     }
-    drop(meter.take());
     ready().await?;
     stream::iter(rows.chunks(BATCH))
         .map(|some| async {
@@ -143,7 +139,7 @@ async fn fill(client: &Client, meter: &Meter, amount: Amount) -> Result<(), BoxE
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;
-    done(amount.events(), meter).await
+    done(amount.events()).await
 }
 
 fn put<const N: usize>(attributes: [(&str, String); N]) -> Result<WriteRequest, BoxError> {
@@ -157,9 +153,8 @@ async fn ready() -> Result<(), BoxError> {
     wait_for_line().await
 }
 
-async fn done(events: usize, meter: &Meter) -> Result<(), BoxError> {
-    let units = meter.take().write_units();
-    say(&json!({ "events": events, "writeUnits": units }).to_string())?;
+async fn done(events: usize) -> Result<(), BoxError> {
+    say(&json!({ "events": events }).to_string())?;
     wait_for_line().await
 }
 

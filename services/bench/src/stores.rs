@@ -1,21 +1,36 @@
 //! What is measured of storing, projecting and replaying, contender by contender. Each gets an empty DynamoDB of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
 use testbed::World;
 
+use crate::capacity::CapacityMeter;
 use crate::contender::{Contender, ContenderError, Work};
 use crate::world::BatchShape;
 
-/// So many patients, and check-ins of each, are appended, or applied one by one.
-const PATIENTS: usize = 100;
-const CHECK_INS: usize = 10;
-/// So many are replayed: enough for the replay's eight segments to be even.
-const REPLAYED_PATIENTS: usize = 1_000;
-const REPLAYED_CHECK_INS: usize = 20;
+/// So many patients, and check-ins of each: streams as short as they are at first.
+const SHORT: BatchShape = BatchShape {
+    patients: 100,
+    check_ins: 10,
+};
+/// As long as they become: what loads a whole stream for an append gets slower.
+const LONG: BatchShape = BatchShape {
+    patients: 10,
+    check_ins: 200,
+};
+/// Enough for the replay's eight segments to be even.
+const REPLAYED: BatchShape = BatchShape {
+    patients: 1_000,
+    check_ins: 20,
+};
+/// What capacity units are counted of.
+const COUNTED: BatchShape = BatchShape {
+    patients: 10,
+    check_ins: 2,
+};
 
 /// Something could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +41,11 @@ pub(crate) enum StoresError {
     /// The replay failed, and said why on stderr.
     #[error("the replay failed: {0}")]
     Replay(String),
-    /// The replay could not be started.
-    #[error("the replay cannot be started")]
+    /// It was to be measured no times.
+    #[error("nothing was measured")]
+    Nothing,
+    /// The replay could not be started, or there is no port.
+    #[error("the replay cannot be started, or there is no port")]
     NotStarted(#[from] std::io::Error),
     /// What it printed is not what a replay prints.
     #[error("the replay's answer is not understood")]
@@ -37,12 +55,25 @@ pub(crate) enum StoresError {
 /// What storing and projecting costs, this way and that.
 #[derive(Debug, Clone)]
 pub(crate) struct Stores {
-    /// Appending, by this system first.
-    pub(crate) appends: Vec<(&'static str, Work)>,
+    /// Appending to short streams, by this system first.
+    pub(crate) appends: Vec<Contest>,
+    /// The same to long ones.
+    pub(crate) long_appends: Vec<Contest>,
     /// Applying with one transaction for each event.
-    pub(crate) transactions: Option<Work>,
+    pub(crate) transactions: Option<Contest>,
     /// A replay.
     pub(crate) replay: Replay,
+}
+
+/// What a contender came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Contest {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// The run that is neither the quickest nor the slowest.
+    pub(crate) work: Work,
+    /// Write units of an event, with every index.
+    pub(crate) write_units: f64,
 }
 
 /// What a replay took, and what there was to beat.
@@ -80,87 +111,107 @@ struct Passes {
     apply: f64,
 }
 
-/// Measures everything here: `own` is this program, `replay` the tool, and `others` the peers, if they are measured too.
+/// Measures everything here, each so many `times`: `own` is this program, `replay` the tool, and `others` the peers, if they
+/// are measured too.
 ///
 /// # Errors
 /// [`StoresError`]
 pub(crate) async fn measure(
-    own: PathBuf,
+    own: &Path,
     replay: &Path,
-    others: Option<PathBuf>,
+    others: Option<&Path>,
+    times: usize,
 ) -> Result<Stores, StoresError> {
-    let ours = contender("this system", &own, "append", PATIENTS, CHECK_INS);
-    let mut appends = vec![(ours.name, on_its_own(&ours).await?)];
-    let mut transactions = None;
-    if let Some(others) = &others {
-        for (name, way) in [
-            ("event-store-adapter-rs", "event-store-adapter"),
-            ("cqrs-es with dynamo-es", "cqrs-es"),
-            ("the same with a view", "cqrs-es-with-view"),
-        ] {
-            let other = contender(name, others, way, PATIENTS, CHECK_INS);
-            appends.push((name, on_its_own(&other).await?));
-        }
-        let one_by_one = contender(
-            "a transaction per event",
-            others,
-            "transactions",
-            PATIENTS,
-            CHECK_INS,
-        );
-        transactions = Some(on_its_own(&one_by_one).await?);
+    let mut ways = vec![("this system", own, "append")];
+    if let Some(others) = others {
+        ways.extend([
+            ("event-store-adapter-rs", others, "event-store-adapter"),
+            ("cqrs-es with dynamo-es", others, "cqrs-es"),
+            ("the same with a view", others, "cqrs-es-with-view"),
+        ]);
     }
-    let fill = contender(
-        "BatchWriteItem",
-        &own,
-        "fill",
-        REPLAYED_PATIENTS,
-        REPLAYED_CHECK_INS,
-    );
-    let ceiling = on_its_own(&fill).await?;
-    let replay = replay_of(replay, ceiling).await?;
+    let mut appends = Vec::new();
+    let mut long_appends = Vec::new();
+    for (name, executable, way) in ways {
+        let contender = |shape| contender(name, executable, way, shape);
+        let write_units = counted(&contender(COUNTED)).await?;
+        for (shape, results) in [(SHORT, &mut appends), (LONG, &mut long_appends)] {
+            results.push(Contest {
+                name,
+                work: middle(&contender(shape), times).await?,
+                write_units,
+            });
+        }
+    }
+    let mut transactions = None;
+    if let Some(others) = others {
+        let contender = |shape| contender("a transaction per event", others, "transactions", shape);
+        transactions = Some(Contest {
+            name: "a transaction per event",
+            work: middle(&contender(SHORT), times).await?,
+            write_units: counted(&contender(COUNTED)).await?,
+        });
+    }
+    let ceiling = middle(&contender("BatchWriteItem", own, "fill", REPLAYED), times).await?;
+    let mut replays = Vec::new();
+    for _ in 0..times {
+        let world = World::new().await;
+        replays.push(rebuild(replay, &world, &world.endpoint_url(), REPLAYED).await?);
+    }
+    replays.sort_by(|one, other| one.passes.apply.total_cmp(&other.passes.apply));
+    // There is one, as it was done once at least.
+    let Some(rebuilt) = replays.get(replays.len() / 2) else {
+        return Err(StoresError::Nothing);
+    };
     Ok(Stores {
         appends,
+        long_appends,
         transactions,
-        replay,
+        replay: Replay {
+            events: rebuilt.events,
+            applying: Duration::from_secs_f64(rebuilt.passes.apply),
+            all: Duration::from_secs_f64(rebuilt.seconds),
+            ceiling,
+        },
     })
 }
 
-fn contender(
-    name: &'static str,
-    executable: &Path,
-    way: &str,
-    patients: usize,
-    check_ins: usize,
-) -> Contender {
+fn contender(name: &'static str, executable: &Path, way: &str, shape: BatchShape) -> Contender {
+    let amounts = [shape.patients.to_string(), shape.check_ins.to_string()];
     Contender {
         name,
         executable: executable.to_owned(),
-        arguments: vec![way.to_owned(), patients.to_string(), check_ins.to_string()],
+        arguments: [way.to_owned()].into_iter().chain(amounts).collect(),
     }
 }
 
-async fn on_its_own(contender: &Contender) -> Result<Work, StoresError> {
-    let world = World::new().await;
-    let environment = [("READ_MODEL_TABLE", embedded::READ_MODEL_TABLE)];
-    Ok(contender.work(&world.endpoint_url(), &environment).await?)
+/// What every contender is told beside.
+const ENVIRONMENT: [(&str, &str); 1] = [("READ_MODEL_TABLE", embedded::READ_MODEL_TABLE)];
+
+/// Its work on an empty DynamoDB of its own: of so many times, the one that is neither the quickest nor the slowest.
+async fn middle(contender: &Contender, times: usize) -> Result<Work, StoresError> {
+    let mut works = Vec::new();
+    for _ in 0..times {
+        let world = World::new().await;
+        let endpoint_url = world.endpoint_url();
+        works.push(contender.work(&endpoint_url, &ENVIRONMENT, || ()).await?);
+    }
+    works.sort_by_key(|work| work.taken.wall);
+    let work = works.get(works.len() / 2).copied();
+    work.ok_or(StoresError::Nothing)
 }
 
-async fn replay_of(replay: &Path, ceiling: Work) -> Result<Replay, StoresError> {
+/// What an event consumes, in write units.
+async fn counted(contender: &Contender) -> Result<f64, StoresError> {
     let world = World::new().await;
-    let shape = BatchShape {
-        patients: REPLAYED_PATIENTS,
-        check_ins: REPLAYED_CHECK_INS,
-    };
-    let rebuilt = rebuild(replay, &world, &world.endpoint_url(), shape).await?;
-    Ok(Replay {
-        events: rebuilt.events,
-        applying: Duration::from_secs_f64(rebuilt.passes.apply),
-        all: Duration::from_secs_f64(rebuilt.seconds),
-        ceiling,
-    })
+    let endpoint_url = world.endpoint_url();
+    let meter = CapacityMeter::before(endpoint_url.trim_start_matches("http://")).await?;
+    let prepared = || drop(meter.take());
+    let work = contender
+        .work(&meter.endpoint_url(), &ENVIRONMENT, prepared)
+        .await?;
+    Ok(meter.take().write_units() / f64::from(work.events.max(1)))
 }
-
 /// Fills the event table with so many patients and check-ins of each, and rebuilds the read model from them by way of
 /// this address.
 ///

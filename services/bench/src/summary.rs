@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::Measured;
-use crate::measure::{BatchCost, ProjectorCost};
+use crate::measure::{BatchCost, ProjectorCost, StartCost};
 use crate::stores::Stores;
 use crate::table::{Table, digits, mebibytes, millis, times};
 use crate::units::{Use, Work};
@@ -21,8 +21,12 @@ pub(crate) struct Summary<'a> {
     pub(crate) stores: &'a Stores,
     /// What is consumed of DynamoDB's capacity.
     pub(crate) uses: &'a [Use],
-    /// The services' programs, in bytes.
-    pub(crate) sizes: Vec<(&'static str, u64)>,
+    /// The functions: their programs' sizes in bytes, and how they start.
+    pub(crate) starts: &'a [(&'static str, u64, StartCost)],
+    /// What it was measured on, and with.
+    pub(crate) machine: String,
+    /// How long building took: little, if all was built before.
+    pub(crate) built: Duration,
     /// How long measuring took.
     pub(crate) took: Duration,
 }
@@ -66,12 +70,11 @@ impl fmt::Display for Summary<'_> {
             "Calls, and the capacity units that DynamoDB says they consumed, for one event or request\n"
         )?;
         writeln!(f, "{}", self.capacity())?;
-        writeln!(f, "Programs\n")?;
-        let mut sizes = Table::new(&["", "size"]);
-        for (name, bytes) in &self.sizes {
-            sizes.row(&[(*name).to_owned(), mebibytes(*bytes)]);
-        }
-        writeln!(f, "{sizes}")?;
+        writeln!(
+            f,
+            "The functions: their programs, and their starts (to the first request for an invocation)\n"
+        )?;
+        writeln!(f, "{}", self.functions())?;
         writeln!(f, "Targets\n")?;
         let mut targets = Table::new(&["", "aim", "found", ""]);
         for target in self.targets() {
@@ -79,7 +82,9 @@ impl fmt::Display for Summary<'_> {
             targets.row(&[target.what, target.aim, target.found, met.to_owned()]);
         }
         writeln!(f, "{targets}")?;
-        writeln!(f, "measured in {:.0} s", self.took.as_secs_f64())
+        writeln!(f, "{}", self.machine)?;
+        let (built, took) = (self.built.as_secs_f64(), self.took.as_secs_f64());
+        writeln!(f, "built in {built:.0} s, measured in {took:.0} s")
     }
 }
 
@@ -139,14 +144,31 @@ impl Summary<'_> {
         table
     }
 
-    fn appends(&self) -> Table {
-        let mut table = Table::new(&["", "rate", "CPU", "write units"]);
-        for (name, work) in &self.stores.appends {
+    fn functions(&self) -> Table {
+        let mut table = Table::new(&["", "size", "start CPU", "start wall", "memory then"]);
+        for (name, size, start) in self.starts {
             table.row(&[
                 (*name).to_owned(),
-                format!("{}/s", digits(work.rate())),
-                millis(work.cpu_per_event()),
-                digits(work.units_per_event()),
+                mebibytes(*size),
+                millis(start.init.cpu),
+                millis(start.init.wall),
+                mebibytes(start.memory),
+            ]);
+        }
+        table
+    }
+
+    fn appends(&self) -> Table {
+        let heading = ["", "CPU", "rate", "long streams: CPU", "rate", "write units"];
+        let mut table = Table::new(&heading);
+        for (short, long) in self.stores.appends.iter().zip(&self.stores.long_appends) {
+            table.row(&[
+                short.name.to_owned(),
+                millis(short.work.cpu_per_event()),
+                format!("{}/s", digits(short.work.rate())),
+                millis(long.work.cpu_per_event()),
+                format!("{}/s", digits(long.work.rate())),
+                digits(short.write_units),
             ]);
         }
         table
@@ -164,7 +186,10 @@ impl Summary<'_> {
             table.row(&["the projector, batches of 1,000, dense".to_owned(), rate(events)]);
         }
         if let Some(one_by_one) = &self.stores.transactions {
-            table.row(&["one transaction per event".to_owned(), rate(one_by_one.rate())]);
+            table.row(&[
+                "one transaction per event".to_owned(),
+                rate(one_by_one.work.rate()),
+            ]);
         }
         let replay = &self.stores.replay;
         table.row(&["a replay, while it applies".to_owned(), rate(replay.rate())]);
@@ -232,21 +257,24 @@ impl Summary<'_> {
 
     fn store_targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
-        let mut appends = self.stores.appends.iter();
-        if let Some((_, ours)) = appends.next() {
-            for ((name, other), aim) in appends.zip([1.5, 3.0]) {
-                targets.push(at_least(
-                    &format!("append, rate, against {name}"),
-                    aim,
-                    ours.rate() / other.rate(),
-                ));
-                let cpu = times(other.cpu_per_event(), ours.cpu_per_event());
-                targets.push(at_least(&format!("append, CPU, against {name}"), aim, cpu));
+        for (streams, contests) in [
+            ("", &self.stores.appends),
+            (", long streams", &self.stores.long_appends),
+        ] {
+            let Some((ours, others)) = contests.split_first() else {
+                continue;
+            };
+            for (other, aim) in others.iter().zip([1.5, 3.0]) {
+                let what = format!("append{streams}, CPU, against {}", other.name);
+                let cpu = times(other.work.cpu_per_event(), ours.work.cpu_per_event());
+                targets.push(at_least(&what, aim, cpu));
+                let what = format!("append{streams}, rate, against {}", other.name);
+                targets.push(at_least(&what, aim, ours.work.rate() / other.work.rate()));
             }
         }
         if let (Some(ours), Some(one_by_one)) = (self.projector_rate(), &self.stores.transactions) {
             let what = "projection, rate, against one transaction per event";
-            targets.push(at_least(what, 5.0, ours / one_by_one.rate()));
+            targets.push(at_least(what, 5.0, ours / one_by_one.work.rate()));
         }
         let replay = &self.stores.replay;
         let ratio = replay.rate() / replay.ceiling.rate();
@@ -289,9 +317,9 @@ impl Summary<'_> {
             ours.query.peak_memory,
         ));
         let largest = self
-            .sizes
+            .starts
             .iter()
-            .map(|(_, bytes)| *bytes)
+            .map(|(_, bytes, _)| *bytes)
             .max()
             .unwrap_or_default();
         targets.push(at_most_mebibytes("largest program", 5, largest));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use embedded::EVENT_TABLE;
 use serde_json::json;
 
 use crate::capacity::Consumed;
@@ -103,8 +104,8 @@ const BUSY: BatchShape = BatchShape {
 };
 /// What is replayed.
 const REPLAYED: BatchShape = BatchShape {
-    patients: 100,
-    check_ins: 10,
+    patients: 1_000,
+    check_ins: 20,
 };
 
 /// Counts all of it, on tables of its own.
@@ -129,8 +130,8 @@ pub(crate) async fn count(services: &Services) -> Result<Vec<Use>, UnitsError> {
         SPARSE,
     )
     .await?;
-    uses.push(Use::of(Work::ProjectDense, DENSE, dense));
-    uses.push(Use::of(Work::ProjectSparse, SPARSE, sparse));
+    uses.push(Use::of(Work::ProjectDense, 100, dense));
+    uses.push(Use::of(Work::ProjectSparse, 100, sparse));
     uses.push(rebuild(&services.replay).await?);
     project(
         &site,
@@ -146,10 +147,13 @@ pub(crate) async fn count(services: &Services) -> Result<Vec<Use>, UnitsError> {
 }
 
 impl Use {
-    fn of(work: Work, shape: BatchShape, consumed: Consumed) -> Use {
+    /// # Panics
+    /// A call failed: what it consumed is missing.
+    fn of(work: Work, shared_by: u32, consumed: Consumed) -> Use {
+        assert_eq!(consumed.failed, 0, "{work:?}: a call failed");
         Use {
             work,
-            shared_by: u32::try_from(shape.records()).unwrap_or(u32::MAX),
+            shared_by,
             consumed,
         }
     }
@@ -169,11 +173,10 @@ async fn append(site: &Site, checkin: &Program) -> Result<Use, MeasureError> {
         checkin.invoke(tick_event(tick)).await?;
     }
     checkin.end().await;
-    Ok(Use {
-        work: Work::Append,
-        shared_by: TICKS,
-        consumed: site.consumed(),
-    })
+    let consumed = site.consumed();
+    let events = consumed.writes.get(EVENT_TABLE).copied();
+    assert_eq!(events, Some(f64::from(TICKS)), "not every tick has appended");
+    Ok(Use::of(Work::Append, TICKS, consumed))
 }
 
 /// What the check-ins of such a batch consume, once their patients are registered.
@@ -204,11 +207,7 @@ async fn requests(site: &Site, backend: &Program, patient: &str) -> Result<Vec<U
     ] {
         let (answer, _) = backend.invoke(request_event(path, query)).await?;
         succeeded(&answer);
-        uses.push(Use {
-            work,
-            shared_by: 1,
-            consumed: site.consumed(),
-        });
+        uses.push(Use::of(work, 1, site.consumed()));
     }
     backend.end().await;
     Ok(uses)
@@ -217,9 +216,5 @@ async fn requests(site: &Site, backend: &Program, patient: &str) -> Result<Vec<U
 async fn rebuild(replay: &Path) -> Result<Use, UnitsError> {
     let site = Site::new().await.map_err(MeasureError::from)?;
     let rebuilt = stores::rebuild(replay, &site.world, &site.metered_url(), REPLAYED).await?;
-    Ok(Use {
-        work: Work::Rebuild,
-        shared_by: rebuilt.events,
-        consumed: site.consumed(),
-    })
+    Ok(Use::of(Work::Rebuild, rebuilt.events, site.consumed()))
 }

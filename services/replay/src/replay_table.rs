@@ -20,9 +20,9 @@ use crate::prune::{Doomed, ItemKey, KeyPage, PruneStore};
 /// Both keys of the lease.
 const REPLAY: &str = "replay";
 const LEASE: &str = "lease";
-/// The sort key of a verification.
 /// The sort key of how a build was begun.
 const BEGUN: &str = "begun";
+/// The sort key of a verification.
 const VERIFIED: &str = "verified";
 
 /// The read model's table, as far as only a replay uses it.

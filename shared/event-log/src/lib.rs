@@ -35,6 +35,7 @@ pub struct LogPosition {
     /// Where in the stream.
     pub version: StreamVersion,
     /// When it was appended; only a sweep needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Timestamp>,
 }
 

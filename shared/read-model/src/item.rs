@@ -34,7 +34,7 @@ pub const RECENT_KEY: &str = "recent_key";
 pub const APPLIED: &str = "applied";
 /// The index of patients by id. It holds keys only, so a check-in never rewrites it.
 pub const BY_ID: &str = "by_id";
-/// The index of patients by most recent check-in. It holds whole summaries, so a page needs no second read.
+/// The index of patients by most recent check-in. It holds all that a list shows, so a page needs no second read.
 pub const BY_RECENT: &str = "by_recent";
 /// Both keys of the control item.
 pub const CONTROL: &str = "control";

@@ -10,7 +10,6 @@ use event_store_adapter_rs::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::units::Units;
 use crate::{Error, Work, done, ready, tables};
 
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ async fn append(store: &Store, id: &PatientId, event: PatientEvent) -> Result<()
     Ok(())
 }
 
-pub(crate) async fn run(client: &Client, work: Work, units: &Units) -> Result<(), Error> {
+pub(crate) async fn run(client: &Client, work: Work) -> Result<(), Error> {
     let names = DynamoDbTables {
         journal_table_name: "adapter-journal".to_owned(),
         snapshot_table_name: "adapter-snapshot".to_owned(),
@@ -60,7 +59,6 @@ pub(crate) async fn run(client: &Client, work: Work, units: &Units) -> Result<()
     for id in work.patient_ids() {
         append(&store, &PatientId(id), PatientEvent::Registered { name: "Ada Example".to_owned() }).await?;
     }
-    units.take();
     ready().await?;
     for _ in 0..work.check_ins {
         for id in work.patient_ids() {
@@ -68,5 +66,5 @@ pub(crate) async fn run(client: &Client, work: Work, units: &Units) -> Result<()
             append(&store, &PatientId(id), PatientEvent::CheckedIn { checkin_id }).await?;
         }
     }
-    done(work.patients * work.check_ins, units.take()).await
+    done(work.patients * work.check_ins).await
 }

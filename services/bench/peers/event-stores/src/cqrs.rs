@@ -11,7 +11,6 @@ use dynamo_es::{DynamoViewRepository, dynamodb_cqrs};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::units::Units;
 use crate::{Error, Work, done, ready, tables};
 
 const VIEWS: &str = "patient-views";
@@ -102,7 +101,7 @@ impl View<Patient> for PatientView {
     }
 }
 
-pub(crate) async fn run(client: &Client, work: Work, units: &Units, with_view: bool) -> Result<(), Error> {
+pub(crate) async fn run(client: &Client, work: Work, with_view: bool) -> Result<(), Error> {
     // dynamo-es names them so. (That the embedded DynamoDB gives streams of so short a name invalid ids matters to who reads them.)
     let events = [("AggregateTypeAndId", S), ("AggregateIdSequence", N)];
     if with_view {
@@ -125,12 +124,11 @@ pub(crate) async fn run(client: &Client, work: Work, units: &Units, with_view: b
     for id in work.patient_ids() {
         cqrs.execute(&id, Command::Register { name: "Ada Example".to_owned() }).await?;
     }
-    units.take();
     ready().await?;
     for _ in 0..work.check_ins {
         for id in work.patient_ids() {
             cqrs.execute(&id, Command::CheckIn { checkin_id: Uuid::new_v4() }).await?;
         }
     }
-    done(work.patients * work.check_ins, units.take()).await
+    done(work.patients * work.check_ins).await
 }

@@ -7,7 +7,6 @@ use chrono::{DateTime, SecondsFormat, TimeDelta};
 use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use crate::units::Units;
 use crate::{Error, Work, done, ready};
 
 const AT_ONCE: usize = 16;
@@ -73,12 +72,11 @@ async fn apply(client: &Client, table: &str, patient: &str, version: usize) -> R
     Ok(())
 }
 
-pub(crate) async fn run(client: &Client, work: Work, units: &Units) -> Result<(), Error> {
+pub(crate) async fn run(client: &Client, work: Work) -> Result<(), Error> {
     let table = &std::env::var("READ_MODEL_TABLE")?;
     for id in work.patient_ids() {
         register(client, table, &id).await?;
     }
-    units.take();
     ready().await?;
     stream::iter(work.patient_ids())
         .map(|id| async move {
@@ -90,5 +88,5 @@ pub(crate) async fn run(client: &Client, work: Work, units: &Units) -> Result<()
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;
-    done(work.patients * work.check_ins, units.take()).await
+    done(work.patients * work.check_ins).await
 }
