@@ -139,6 +139,8 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
         }
         queries.push(query);
     }
+    say("measuring what a request is made of");
+    let requests = measure::requests(&site, &services.backend, effort).await?;
     let mut measured: Vec<Measured> = Vec::new();
     for (pair, query) in pairs.iter().zip(queries) {
         say(&format!("measuring batches: {}", pair.name));
@@ -178,6 +180,7 @@ async fn measure_all(options: &Options) -> Result<(), BoxError> {
         readable: &readable,
         stores: &stores,
         uses: &uses,
+        requests: &requests,
         starts: &starts,
         machine: machine::describe(&places, &pairs),
         built,

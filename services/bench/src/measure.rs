@@ -7,7 +7,9 @@ use serde_json::Value;
 use crate::cost::NotCounted;
 use crate::function::{Function, FunctionError, Program, Taken};
 use crate::tls::TlsError;
-use crate::world::{BatchShape, Connection, Site, query_event, query_event_of, stream_event};
+use crate::world::{
+    BatchShape, Connection, Site, queried_path, query_event, query_event_of, request_event, stream_event,
+};
 
 /// A program could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +167,52 @@ pub(crate) async fn query(site: &Site, program: &Program, effort: Effort) -> Res
         peak_memory,
         body: body(&answer),
     })
+}
+
+/// What one kind of request costs, warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestCost {
+    /// The request.
+    pub(crate) what: &'static str,
+    /// One of many invocations.
+    pub(crate) cpu: Duration,
+}
+
+/// Measures requests that differ by what they take, so that the differences tell what that is.
+///
+/// # Errors
+/// [`MeasureError`]
+pub(crate) async fn requests(
+    site: &Site,
+    backend: &Program,
+    effort: Effort,
+) -> Result<Vec<RequestCost>, MeasureError> {
+    let environment = site.environment(backend, Connection::Tls)?;
+    let (mut function, _) = Function::start(backend, &environment, site.folder()).await?;
+    let patient = queried_path();
+    let check_ins = format!("{patient}/checkins");
+    let mut costs = Vec::new();
+    for (what, path, query) in [
+        ("an unknown path: no call", "/nowhere", None),
+        ("a patient: 3 calls", patient.as_str(), None),
+        ("one check-in: 4 calls", &check_ins, Some(("limit", "1"))),
+        ("50 check-ins: 4 calls", &check_ins, None),
+    ] {
+        let event = request_event(path, query);
+        for _ in 0..effort.warm_up {
+            function.invoke(event.clone()).await?;
+        }
+        let mut taken = Vec::with_capacity(effort.warm);
+        for _ in 0..effort.warm {
+            taken.push(function.invoke(event.clone()).await?.1.cpu);
+        }
+        costs.push(RequestCost {
+            what,
+            cpu: mean(taken.into_iter()),
+        });
+    }
+    function.end().await;
+    Ok(costs)
 }
 
 /// What a start costs.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::Measured;
-use crate::measure::{BatchCost, ProjectorCost, StartCost};
+use crate::measure::{BatchCost, ProjectorCost, RequestCost, StartCost};
 use crate::stores::Stores;
 use crate::table::{Table, digits, mebibytes, millis, times};
 use crate::units::{Use, Work};
@@ -21,6 +21,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) stores: &'a Stores,
     /// What is consumed of DynamoDB's capacity.
     pub(crate) uses: &'a [Use],
+    /// What a request is made of.
+    pub(crate) requests: &'a [RequestCost],
     /// The functions: their programs' sizes in bytes, and how they start.
     pub(crate) starts: &'a [(&'static str, u64, StartCost)],
     /// What it was measured on, and with.
@@ -46,6 +48,12 @@ impl fmt::Display for Summary<'_> {
             "\nA query, GET /patients/{{id}}/checkins with 50 rows, DynamoDB over TLS\n"
         )?;
         writeln!(f, "{}", self.queries())?;
+        writeln!(f, "What a request of this system is made of, warm\n")?;
+        let mut requests = Table::new(&["", "CPU"]);
+        for request in self.requests {
+            requests.row(&[request.what.to_owned(), millis(request.cpu)]);
+        }
+        writeln!(f, "{requests}")?;
         writeln!(
             f,
             "A projector, CPU time for 100 stream records (time on the clock for the batch)\n"

@@ -184,6 +184,12 @@ pub(crate) fn stream_event(records: &[Value]) -> Bytes {
     json!({ "Records": records }).to_string().into()
 }
 
+/// The path of the patient whose check-ins are queried.
+#[must_use]
+pub(crate) fn queried_path() -> String {
+    format!("/patients/{QUERIED}")
+}
+
 /// The request for the page of check-ins, as API Gateway hands it over.
 #[must_use]
 pub(crate) fn query_event() -> Bytes {
