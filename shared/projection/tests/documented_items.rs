@@ -1,6 +1,6 @@
 //! docs/EVENTS.md shows what is put on the quarantine queue.
 
-use domain::{Generation, Quarantine, QuarantineReason, StreamVersion};
+use domain::{Generation, Quarantine, StreamVersion, Undecodable};
 use projection::QuarantineNotice;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn documented_messages_are_what_is_put_on_the_queue() {
             patient_id: "p-001".parse().unwrap(),
             quarantine: Quarantine {
                 version: StreamVersion::new(3),
-                reason: QuarantineReason::InvalidData,
+                reason: Undecodable::InvalidData.into(),
                 since: "2026-11-24T09:34:01.000Z".parse().unwrap(),
             },
         },
