@@ -12,6 +12,7 @@ use event_log::{EventLog as _, EventTable, LogUnavailable};
 use event_store::{AppendLog, EventStore, InsertError, TailEntry};
 use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
+use testbed::Meter;
 
 const RULE: &str = "arn:aws:events:us-east-1:123456789012:rule/tick";
 
@@ -328,6 +329,58 @@ async fn a_patient_whose_last_event_is_broken_still_checks_in() {
         .await
         .unwrap();
     assert_eq!(checkin.handle(tick(1), "b").await.unwrap().summary, done(2, 0));
+}
+
+/// What it costs to do this, and to do it once more; a tick checks so many patients in. A change that makes it dearer has to
+/// change these numbers, and those in docs/PERFORMANCE.md.
+async fn check_cost(system: &System, checkins_per_tick: u16, request: Value, expected: [&str; 2]) {
+    let meter = Meter::default();
+    let checkin = Checkin::new(
+        EventStore::new(meter.on(&system.dynamodb.client()), EVENT_TABLE),
+        system.roster.clone(),
+        NonZeroU16::new(checkins_per_tick).unwrap(),
+        now,
+    );
+    for expected in expected {
+        checkin.handle(request.clone(), "a").await.unwrap();
+        assert_eq!(meter.take().to_string(), expected);
+    }
+}
+
+#[tokio::test]
+async fn each_patient_costs_an_append_and_a_read_when_it_is_repeated() {
+    // They are appended several at once, in any order, and each is of another stream: the sum is the same.
+    let fifty = [
+        concat!(
+            r#"calls {"PutItem": 50, "Query": 50}, reads {"checkin-events": 50.0}, "#,
+            r#"writes {"by_recorded_at": 50.0, "checkin-events": 50.0}"#
+        ),
+        r#"calls {"Query": 50}, reads {"checkin-events": 50.0}, writes {}"#,
+    ];
+    let one = [
+        concat!(
+            r#"calls {"PutItem": 1, "Query": 1}, reads {"checkin-events": 1.0}, "#,
+            r#"writes {"by_recorded_at": 1.0, "checkin-events": 1.0}"#
+        ),
+        r#"calls {"Query": 1}, reads {"checkin-events": 1.0}, writes {}"#,
+    ];
+    let system = System::start(Roster::built_in().unwrap()).await;
+    check_cost(&system, 1, register_roster(), fifty).await;
+    check_cost(&system, 1, tick(2), one).await;
+    check_cost(&system, 50, tick(1), fifty).await;
+}
+
+#[tokio::test]
+async fn a_tick_that_finds_nobody_registered_costs_two_appends_and_a_read() {
+    let expected = [
+        concat!(
+            r#"calls {"PutItem": 2, "Query": 3}, reads {"checkin-events": 3.0}, "#,
+            r#"writes {"by_recorded_at": 2.0, "checkin-events": 2.0}"#
+        ),
+        r#"calls {"Query": 1}, reads {"checkin-events": 1.0}, writes {}"#,
+    ];
+    let system = System::start(two_patients()).await;
+    check_cost(&system, 1, tick(1), expected).await;
 }
 
 #[test]

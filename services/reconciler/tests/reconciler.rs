@@ -13,7 +13,7 @@ use event_log::{EventLog, EventTable};
 use projection::{ProjectionTable, SweepStore};
 use read_model::ReadModelStore;
 use reconciler::{Reconciler, Request, Summary};
-use testbed::{CountedPages, Queue, World, at};
+use testbed::{CountedPages, Meter, Queue, World, at};
 
 const LIVE: Generation = Generation::FIRST;
 
@@ -301,6 +301,78 @@ async fn the_time_between_two_ticks_is_kept_and_a_sweep_by_hand_does_not_change_
         assert_eq!(sweep(again_late_or_by_hand).await, Some(5));
     }
     assert_eq!(sweep(Some(67)).await, Some(2));
+}
+
+#[tokio::test]
+async fn a_sweep_costs_what_was_recorded_and_what_is_missing() {
+    let meter = Meter::default();
+    let world = World::new().await.metered(&meter);
+    let patients: Vec<String> = (0..100).map(|number| format!("p-{number}")).collect();
+    world.put_streams(&patients, 1).await;
+    let sweep = async |clock: runtime::clock::Clock| {
+        let reconciler = Reconciler {
+            log: world.log.clone(),
+            clock,
+            ..reconciler(&world)
+        };
+        drop(meter.take());
+        let summary = reconciler.handle(Request::default()).await.unwrap();
+        (summary.events, meter.take().to_string())
+    };
+    // What a sweep at this time costs, when the last events of these patients got lost before. A change that makes it
+    // dearer has to change these numbers, and those in docs/PERFORMANCE.md.
+    let check = async |clock, lost: &[String], expected: &str| {
+        for patient in lost {
+            world.check_in(patient, 3).await;
+        }
+        let repaired = u64::try_from(lost.len()).unwrap();
+        assert_eq!(sweep(clock).await, (repaired, expected.to_owned()));
+    };
+    sweep(|| at(2)).await;
+    // All is applied: the index of 16 shards, and the summaries of those of each; the control item, the mark of the last
+    // sweep and of this one.
+    check(
+        || at(3),
+        &[],
+        concat!(
+            r#"calls {"BatchGetItem": 16, "GetItem": 2, "PutItem": 1, "Query": 16}, "#,
+            r#"reads {"by_recorded_at": 8.0, "checkin-read-model": 102.0}, "#,
+            r#"writes {"checkin-read-model": 1.0}"#
+        ),
+    )
+    .await;
+    // One is missing: its summary is read once more, its event read, and projected.
+    check(
+        || at(3),
+        &patients[..1],
+        concat!(
+            r#"calls {"BatchGetItem": 17, "BatchWriteItem": 1, "#,
+            r#""GetItem": 2, "PutItem": 2, "Query": 17}, "#,
+            r#"reads {"by_recorded_at": 8.0, "checkin-events": 1.0, "checkin-read-model": 103.0}, "#,
+            r#"writes {"by_recent": 2.0, "checkin-read-model": 3.0}"#
+        ),
+    )
+    .await;
+    // Ten are missing, in seven shards, each of which is repaired by itself.
+    check(
+        || at(3),
+        &patients[1..11],
+        concat!(
+            r#"calls {"BatchExecuteStatement": 2, "BatchGetItem": 23, "#,
+            r#""BatchWriteItem": 7, "GetItem": 2, "PutItem": 6, "Query": 26}, "#,
+            r#"reads {"by_recorded_at": 8.0, "checkin-events": 10.0, "checkin-read-model": 112.0}, "#,
+            r#"writes {"by_recent": 20.0, "checkin-read-model": 21.0}"#
+        ),
+    )
+    .await;
+    // Nothing was recorded for a day.
+    let of_nothing = concat!(
+        r#"calls {"GetItem": 2, "PutItem": 1, "Query": 16}, "#,
+        r#"reads {"by_recorded_at": 8.0, "checkin-read-model": 2.0}, "#,
+        r#"writes {"checkin-read-model": 1.0}"#
+    );
+    sweep(|| at(24 * 60)).await;
+    check(|| at(24 * 60 + 5), &[], of_nothing).await;
 }
 
 #[test]

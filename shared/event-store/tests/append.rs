@@ -1,13 +1,13 @@
 //! Appending, against the embedded DynamoDB.
 #![allow(clippy::unwrap_used, reason = "functions that tests share are tests too")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{
     CheckinId, CorrelationId, Event, EventDraft, EventHash, EventId, MAX_EVENT_BYTES, PatientCheckedIn,
-    PatientId, StoredEvent, StreamVersion, Timestamp,
+    PatientId, PatientRegistered, StoredEvent, StreamVersion, Timestamp,
 };
 use embedded::{EVENT_TABLE, EmbeddedDynamoDb};
 use event_store::{AppendError, AppendLog, Appended, EventStore, ExpectedVersion, InsertError, Link, append};
@@ -499,24 +499,58 @@ async fn an_unreachable_table_is_unavailable() {
     assert!(std::error::Error::source(&error).is_some());
 }
 
-#[tokio::test]
-async fn an_append_costs_one_write_unit_and_one_for_the_index() {
-    let stream = Stream::start().await;
+/// What it costs to append this fact. A change that makes it dearer has to change these numbers, and those in
+/// docs/PERFORMANCE.md.
+async fn check_cost(stream: &Stream, fact: &EventDraft, expected: &str) {
     let meter = Meter::default();
     let store = EventStore::new(meter.on(&stream.dynamodb.client()), EVENT_TABLE);
-    for number in 1..=2 {
-        let fact = check_in(number);
-        append(&store, &patient(), &fact, ExpectedVersion::Any, fact.occurred_at)
-            .await
-            .unwrap();
-    }
-    let bill = meter.take();
-    assert_eq!(
-        bill.calls,
-        BTreeMap::from([("PutItem", 2), ("Query", 2)]),
-        "{bill}"
+    append(&store, &patient(), fact, ExpectedVersion::Any, minute(1_000))
+        .await
+        .unwrap();
+    assert_eq!(meter.take().to_string(), expected);
+}
+
+#[tokio::test]
+async fn an_append_costs_one_write_unit_and_one_for_the_index() {
+    let expected = concat!(
+        r#"calls {"PutItem": 1, "Query": 1}, reads {"checkin-events": 1.0}, "#,
+        r#"writes {"by_recorded_at": 1.0, "checkin-events": 1.0}"#
     );
-    let expected = [(EVENT_TABLE, 2.0), ("by_recorded_at", 2.0)];
-    let expected = expected.map(|(name, units)| (name.to_owned(), units));
-    assert_eq!(bill.writes, BTreeMap::from(expected), "{bill}");
+    let name = "Ada Example".parse().unwrap();
+    let registration = EventDraft {
+        event: Event::PatientRegistered(PatientRegistered { name }),
+        ..check_in(0)
+    };
+    let stream = Stream::start().await;
+    check_cost(&stream, &registration, expected).await;
+    check_cost(&stream, &check_in(1), expected).await;
+    // However many there are.
+    check_cost(&Stream::of(130).await, &check_in(131), expected).await;
+}
+
+#[tokio::test]
+async fn a_fact_that_is_repeated_costs_the_reading_of_what_followed_it_and_no_write() {
+    let stream = Stream::of(130).await;
+    for (repeated, expected) in [
+        (
+            130,
+            r#"calls {"Query": 1}, reads {"checkin-events": 1.0}, writes {}"#,
+        ),
+        // The last five are within one read unit.
+        (
+            126,
+            r#"calls {"Query": 1}, reads {"checkin-events": 1.0}, writes {}"#,
+        ),
+        // Then come a hundred at a time.
+        (
+            125,
+            r#"calls {"Query": 2}, reads {"checkin-events": 15.0}, writes {}"#,
+        ),
+        (
+            1,
+            r#"calls {"Query": 3}, reads {"checkin-events": 19.0}, writes {}"#,
+        ),
+    ] {
+        check_cost(&stream, &check_in(repeated), expected).await;
+    }
 }

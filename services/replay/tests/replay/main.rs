@@ -7,6 +7,7 @@
     reason = "what a test builds on is there, or the test fails"
 )]
 
+mod budgets;
 mod connected;
 mod documented_items;
 mod generations;
