@@ -14,8 +14,7 @@ thread_local! {
 
 /// The time `millis` after the beginning.
 pub(crate) fn at(millis: i64) -> Timestamp {
-    Timestamp::from_unix_millis(BEGINNING.saturating_add(millis))
-        .unwrap_or_else(|_| unreachable!("a world lasts minutes"))
+    Timestamp::EARLIEST.plus_millis(BEGINNING.saturating_add(millis))
 }
 
 /// A [`runtime clock`](projector::Projector::clock) for the worlds of this thread.

@@ -159,11 +159,9 @@ fn ask(system: &System) {
 /// Asks for what the gateway refuses before the function sees it.
 fn ask_for_too_much(system: &System) {
     let path = format!("/patients/{CANARY}");
-    // A body that is larger than what an invocation can take; and one that gets as large in JSON. Of the first, no more
-    // is sent than what has been read when it is refused: else the answer may get lost with the connection.
-    let larger: usize = 6 * 1024 * 1024 - 64 * 1024 + 1;
-    let mut too_large = CANARY.repeat(larger.div_ceil(CANARY.len()));
-    too_large.truncate(larger);
+    // A body that is larger than what an invocation can take; and one that gets as large in JSON.
+    let mut too_large = CANARY.repeat(http::TOO_LARGE.div_ceil(CANARY.len()));
+    too_large.truncate(http::TOO_LARGE);
     let too_large_in_json = format!("{CANARY}{}", "\"".repeat(4 * 1024 * 1024));
     for body in [too_large, too_large_in_json] {
         let answer = http::request_with(&system.api, "POST", &path, &headers(), &body).unwrap();

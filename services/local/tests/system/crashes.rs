@@ -1,6 +1,9 @@
+//! What is killed at any moment is started again, and nothing is lost or repeated.
+
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::append::append_check_in;
 use crate::check::{count, queries_see_exactly_the_events, streams};
@@ -10,12 +13,16 @@ use crate::system::{System, is_alive, wait_until};
 /// Often enough that there is always something under way.
 const BUSY: [&str; 4] = ["--every", "50ms", "--checkins-per-tick", "3"];
 
+/// What a function, or `local` itself, has logged with this message.
+fn logged(system: &System, function: &str, message: &str) -> Vec<Value> {
+    let mut log = system.log_of(function);
+    log.retain(|line| line["message"] == message);
+    log
+}
+
 /// How many batches failed that the projector had been given.
 fn failed_batches(system: &System) -> usize {
-    let log = system.log();
-    log.iter()
-        .filter(|line| line["message"] == "batch failed")
-        .count()
+    logged(system, "local", "batch failed").len()
 }
 
 #[test]
@@ -69,7 +76,7 @@ fn backend_killed_in_mid_request_fails_that_one_and_answers_the_next() {
         wait_until("both backends are there", || {
             system.processes("backend").len() == 2
         });
-        system.signal("backend", Signal::STOP);
+        system.hold("backend");
         let request = http::send(&system.api, "GET", "/patients", "").unwrap();
         // However short this is: if it was too short, the request is answered by the next backend.
         assert!(!request.is_answered_within(Duration::from_millis(100)));
@@ -122,10 +129,8 @@ fn whole_system_killed_goes_on_from_its_data() {
             );
         }
         known = count(&kept);
-        let children = ["checkin", "projector", "backend"]
-            .map(|function| system.processes(function))
-            .concat();
-        assert_eq!(children.len(), 4);
+        let children = system.children();
+        assert_eq!(children.len(), 5);
         system.end(Signal::KILL);
         wait_until("its children have ended by themselves", || {
             !children.iter().any(|child| is_alive(*child))
@@ -134,4 +139,41 @@ fn whole_system_killed_goes_on_from_its_data() {
     let system = System::start(&arguments);
     let streams = queries_see_exactly_the_events(&system);
     assert!(count(&streams) >= known, "appended events are gone");
+}
+
+#[test]
+fn batch_in_the_hands_of_a_projector_that_is_killed_with_everything_is_delivered_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let arguments = ["--every", "24h", "--reconcile-every", "24h", "--data", data];
+    let reconciled = |system: &System| logged(system, "reconciler", "reconciled");
+    let mut system = System::start(&arguments);
+    // It begins with a comparison, which must not come to the check-in.
+    wait_until("the reconciler has compared", || reconciled(&system).len() == 1);
+    system.hold("projector");
+    append_check_in(&system, "p-007");
+    wait_until("it has had the batch for more than a second", || {
+        let status = system.status();
+        status.starts_with("events 51 ") && !status.contains("lag 0.")
+    });
+    system.end(Signal::KILL);
+    system.signal("projector", Signal::KILL);
+    let before = logged(&system, "projector", "batch applied").len();
+
+    let system = System::start(&arguments);
+    wait_until("the reconciler has compared", || reconciled(&system).len() == 2);
+    assert_eq!(count(&queries_see_exactly_the_events(&system)), 51);
+    let redelivered = logged(&system, "projector", "batch applied").split_off(before);
+    let redelivered: Vec<_> = redelivered
+        .iter()
+        .map(|line| [&line["records"], &line["applied"]])
+        .collect();
+    // From the checkpoint on: neither none of the stream nor all.
+    assert_eq!(json!(redelivered), json!([[1, 1]]));
+    assert!(
+        reconciled(&system)
+            .iter()
+            .all(|line| line["repaired_events"] == 0),
+        "it was not the projector alone"
+    );
 }

@@ -9,6 +9,10 @@ use serde_json::Value;
 
 use crate::system::PATIENCE;
 
+/// The smallest body that is too large for an invocation. What is refused is then not larger than what has been read by
+/// then: else the answer may get lost with the connection.
+pub(crate) const TOO_LARGE: usize = 6 * 1024 * 1024 - 64 * 1024 + 1;
+
 /// What a server answered.
 #[derive(Debug)]
 pub(crate) struct Answer {

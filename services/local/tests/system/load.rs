@@ -90,15 +90,18 @@ async fn append_all(dynamodb: &str, patients: &[PatientId], total: usize) -> Vec
         .await
 }
 
-/// What else the machine does in a run makes a part of it slow by chance. A stream that makes the system slow does so in each run.
+/// What else the machine does in a run makes a part of it slow by chance. A stream that makes the system slow does so in each run;
+/// so two of three have to be fast.
 #[test]
 #[ignore = "takes most of a minute"]
 fn no_slow_down_up_to_twenty_thousand_events() {
     let ratios = (0..3).map(|_| late_rate_by_early_rate());
     let enough = ratios
         .inspect(|ratio| println!("{ratio:.2}"))
-        .any(|ratio| ratio >= 0.9);
-    assert!(enough, "slower each time");
+        .filter(|ratio| *ratio >= 0.9)
+        .take(2)
+        .count();
+    assert_eq!(enough, 2, "slower in most runs");
 }
 
 /// The rate of the last five thousand of 20,000 events by that of the first five, in a new system.
@@ -140,12 +143,14 @@ fn late_rate_by_early_rate() -> f64 {
     });
     queries_see_exactly_the_events(&system);
     let rate = |times: &[Instant], thousand: usize| {
+        // Before the first sighting, whoever appends is only getting ready.
         let from = if thousand == 0 {
-            began
+            times.partition_point(|time| *time <= times[0]) - 1
         } else {
-            times[thousand * 1_000 - 1]
+            thousand * 1_000 - 1
         };
-        1_000.0 / (times[thousand * 1_000 + 999] - from).as_secs_f64()
+        let to = thousand * 1_000 + 999;
+        (to - from) as f64 / (times[to] - times[from]).as_secs_f64()
     };
     println!("events        appended/s    readable/s");
     for thousand in 0..TOTAL / 1_000 {
@@ -161,7 +166,8 @@ fn late_rate_by_early_rate() -> f64 {
         rate(&readable, last.end - 1) / rate(&readable, 0)
     );
     // One thousand alone can be slow because the machine does something else, and fast because it makes up for a backlog of
-    // the one before. Neither is the median of five.
+    // the one before: on a busy machine the last was at 0.86 of the rate of the first in one run, and at 1.43 in the next.
+    // Neither is the median of five.
     let median = |thousands: Range<usize>| {
         let mut rates: Vec<f64> = thousands.map(|thousand| rate(&readable, thousand)).collect();
         rates.sort_by(f64::total_cmp);

@@ -1,9 +1,10 @@
+//! From the roster to the answers: who is listed, and who checks in.
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::check::queries_see_exactly_the_events;
-use crate::http;
 use crate::system::{System, wait_until};
 
 #[test]
@@ -59,46 +60,5 @@ fn an_operators_roster_takes_the_place_of_the_built_in_one() {
     assert_eq!(
         (listed.len(), &listed[0]["id"], &listed[0]["name"]),
         (1, &"x-1".into(), &"Only One".into())
-    );
-}
-
-#[test]
-fn what_no_function_should_see_is_refused_in_front_of_it() {
-    let system = System::start(&["--every", "24h"]);
-    let too_long = "x".repeat(7 * 1024 * 1024);
-    // The server may answer and hang up before it has read everything.
-    if let Ok(answer) = http::request(&system.api, "POST", "/patients", &too_long) {
-        assert_eq!(answer.status, 413);
-    }
-    assert_eq!(
-        http::request(&system.api, "POST", "/patients", "{}")
-            .unwrap()
-            .status,
-        405
-    );
-}
-
-#[test]
-fn an_answer_is_compressed_for_whoever_accepts_it_and_says_the_same() {
-    let system = System::start(&["--every", "24h"]);
-    let get = |path: &str, accepted: &str| {
-        let header = format!("Accept-Encoding: {accepted}\r\n");
-        http::request_with(&system.api, "GET", path, &header, "").unwrap()
-    };
-    let length = |answer: &http::Answer| answer.header("content-length").unwrap().parse().unwrap();
-    for path in ["/", "/patients?limit=100", "/pipeline"] {
-        let (plain, compressed) = (get(path, "identity"), get(path, "deflate, gzip"));
-        assert_eq!(plain.header("content-encoding"), None, "{path}");
-        assert_eq!(compressed.header("content-encoding"), Some("gzip"), "{path}");
-        assert_eq!(compressed.header("vary"), Some("Accept-Encoding"), "{path}");
-        assert_eq!(compressed.header("etag"), plain.header("etag"), "{path}");
-        assert_eq!(compressed.body, plain.body, "{path}");
-        let (before, after): (usize, usize) = (length(&plain), length(&compressed));
-        assert!(after * 2 < before, "{path}: {after} of {before}");
-    }
-    assert_eq!(
-        get("/health", "gzip").header("content-encoding"),
-        None,
-        "not worth it"
     );
 }

@@ -1,3 +1,5 @@
+//! An event that nobody can read stops its own patient, visibly, and no other.
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Timestamp;
 use serde_json::{Value, json};
@@ -122,4 +124,15 @@ fn poison_event_of_one_patient_leaves_the_others_flowing() {
     let after = system.get(&format!("/patients/{patient}")).json();
     assert_eq!(after["version"], poison - 1, "what follows the poison waits");
     assert_eq!(after, answer, "as of the same version");
+
+    // Of what waits, and the projector has seen by now, nothing is reported.
+    wait_until("later events of the patient were delivered", || {
+        let log = system.log_of("projector");
+        let of_the_patient = |field: &str, line: &Value| line[field].as_u64().unwrap_or_default();
+        log.iter()
+            .filter(|line| of_the_patient("quarantined", line) + of_the_patient("waiting", line) > 0)
+            .count()
+            >= 3
+    });
+    assert_eq!(quarantine_messages(&system), reported);
 }

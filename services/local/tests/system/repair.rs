@@ -1,3 +1,5 @@
+//! What the stream lost, the reconciler finds.
+
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::check::queries_see_exactly_the_events;

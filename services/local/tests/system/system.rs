@@ -159,6 +159,13 @@ impl System {
             .collect()
     }
 
+    /// The running processes of all functions: two of `backend`, and one of each other.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        ["checkin", "projector", "backend", "reconciler"]
+            .map(|function| self.processes(function))
+            .concat()
+    }
+
     /// Sends a signal to all processes of a function.
     #[track_caller]
     pub(crate) fn signal(&self, function: &str, signal: Signal) {

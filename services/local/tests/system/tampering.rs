@@ -1,3 +1,5 @@
+//! Who changes or removes an event is reported, and changes nothing that queries see.
+
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;

@@ -1,5 +1,9 @@
 //! What stands between a client and the function.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
+
 use crate::http;
 use crate::system::{System, local};
 
@@ -62,5 +66,47 @@ fn pages_of_the_origin_that_was_named_may_read_answers() {
     assert!(
         !refused.status.success() && errors.contains("one origin such as"),
         "{errors}"
+    );
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_without_the_function_and_a_method_by_it() {
+    let system = System::start(&["--every", "24h"]);
+    system.hold("backend");
+    let too_large = "x".repeat(http::TOO_LARGE);
+    let refused = http::request(&system.api, "POST", "/patients", &too_large).unwrap();
+    assert_eq!(refused.status, 413, "{refused:?}");
+    let asked = http::send(&system.api, "POST", "/patients", "{}").unwrap();
+    assert!(!asked.is_answered_within(Duration::from_millis(100)));
+    system.signal("backend", Signal::CONT);
+    let refused = asked.answer().unwrap();
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD, OPTIONS"))
+    );
+}
+
+#[test]
+fn an_answer_is_compressed_for_whoever_accepts_it_and_says_the_same() {
+    let system = System::start(&["--every", "24h"]);
+    let get = |path: &str, accepted: &str| {
+        let header = format!("Accept-Encoding: {accepted}\r\n");
+        http::request_with(&system.api, "GET", path, &header, "").unwrap()
+    };
+    let length = |answer: &http::Answer| answer.header("content-length").unwrap().parse().unwrap();
+    for path in ["/", "/patients?limit=100", "/pipeline"] {
+        let (plain, compressed) = (get(path, "identity"), get(path, "deflate, gzip"));
+        assert_eq!(plain.header("content-encoding"), None, "{path}");
+        assert_eq!(compressed.header("content-encoding"), Some("gzip"), "{path}");
+        assert_eq!(compressed.header("vary"), Some("Accept-Encoding"), "{path}");
+        assert_eq!(compressed.header("etag"), plain.header("etag"), "{path}");
+        assert_eq!(compressed.body, plain.body, "{path}");
+        let (before, after): (usize, usize) = (length(&plain), length(&compressed));
+        assert!(after * 2 < before, "{path}: {after} of {before}");
+    }
+    assert_eq!(
+        get("/health", "gzip").header("content-encoding"),
+        None,
+        "not worth it"
     );
 }

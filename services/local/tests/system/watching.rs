@@ -1,3 +1,5 @@
+//! What the page is told of the pipeline, and that it is told only of what is new.
+
 use crate::http;
 use crate::poison::append_poison;
 use crate::system::{System, wait_until};

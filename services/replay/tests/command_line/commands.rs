@@ -414,9 +414,10 @@ async fn command_that_finds_another_one_at_work_is_refused_even_if_that_ends_at_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_address_is_said_to_be_unreachable() {
-    let world = World::new().await;
-    let endpoint = world.endpoint_url();
-    drop(world);
+    // Nobody listens there, and nobody else can begin to.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let endpoint = format!("http://{}", socket.local_addr().unwrap());
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
         .args(["status", "--endpoint-url", &endpoint])
         .output()
