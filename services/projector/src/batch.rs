@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::{CorrelationId, PatientId, StreamEntry, StreamVersion, Timestamp};
+use domain::{CorrelationId, PatientId, StreamVersion, Timestamp};
 use event_log::item::EventKey;
 use projection::Hints;
 
@@ -13,16 +13,23 @@ use crate::record::{Change, StreamBatch};
 pub struct Batch {
     /// The sequence number of each record, in the order of the stream.
     sequence_numbers: Vec<String>,
-    /// For each patient, the first record that is about it.
-    first_record: HashMap<PatientId, usize>,
+    /// What is told of each patient.
+    patients: HashMap<PatientId, Told>,
     /// What there is to apply.
     pub hints: Hints,
-    /// The newest event of each patient.
-    pub newest: HashMap<PatientId, Newest>,
     /// Records whose key is not one that this system writes.
     pub unreadable: Vec<usize>,
     /// Changes of events, which never happen in this system.
     pub violations: Vec<Violation>,
+}
+
+/// What a batch tells of a patient.
+#[derive(Debug)]
+struct Told {
+    /// The first record that is about the patient.
+    first_record: usize,
+    /// The newest event, if any can be read.
+    newest: Option<Newest>,
 }
 
 /// What is told of a patient's newest event in a batch.
@@ -55,19 +62,16 @@ impl Batch {
     /// [`NoSequenceNumber`]: fail the invocation.
     pub fn read(delivered: StreamBatch) -> Result<Batch, NoSequenceNumber> {
         let mut batch = Batch::default();
-        for (index, record) in delivered.records.into_iter().enumerate() {
-            let sequence_number = record
-                .change
-                .sequence_number
-                .clone()
-                .filter(|number| !number.is_empty());
+        for (index, mut record) in delivered.records.into_iter().enumerate() {
+            let sequence_number = record.change.sequence_number.take();
+            let sequence_number = sequence_number.filter(|number| !number.is_empty());
             batch
                 .sequence_numbers
                 .push(sequence_number.ok_or(NoSequenceNumber)?);
             if record.event_name == "INSERT" {
                 batch.insert(index, record.change);
             } else {
-                let key = record.change.key().cloned();
+                let key = record.change.key();
                 batch.violations.push(Violation {
                     event_name: record.event_name,
                     key,
@@ -84,16 +88,19 @@ impl Batch {
         let Some(entry) = entry else {
             return self.unreadable.push(index);
         };
-        self.first_record.entry(entry.patient_id.clone()).or_insert(index);
-        if let StreamEntry { event: Ok(event), .. } = &entry {
-            let event = Newest {
+        let told = self.patients.entry(entry.patient_id.clone()).or_insert(Told {
+            first_record: index,
+            newest: None,
+        });
+        if let Ok(event) = &entry.event
+            && told
+                .newest
+                .is_none_or(|newest| event.recorded_at > newest.recorded_at)
+        {
+            told.newest = Some(Newest {
                 recorded_at: event.recorded_at,
                 correlation_id: event.correlation_id,
-            };
-            let newest = self.newest.entry(entry.patient_id.clone()).or_insert(event);
-            if event.recorded_at > newest.recorded_at {
-                *newest = event;
-            }
+            });
         }
         self.hints.add(entry);
     }
@@ -104,10 +111,17 @@ impl Batch {
         self.sequence_numbers.len()
     }
 
+    /// The newest event of a patient, if there is one that can be read.
+    #[must_use]
+    pub fn newest(&self, patient: &PatientId) -> Option<Newest> {
+        self.patients.get(patient)?.newest
+    }
+
     /// The occasion of the newest events, if it is the same for all of them.
     #[must_use]
     pub fn correlation_id(&self) -> Option<CorrelationId> {
-        let mut occasions = self.newest.values().map(|event| event.correlation_id);
+        let newest = self.patients.values().filter_map(|told| told.newest);
+        let mut occasions = newest.map(|event| event.correlation_id);
         let first = occasions.next()?;
         occasions.all(|other| other == first).then_some(first)
     }
@@ -128,7 +142,8 @@ impl Batch {
     ) -> Option<&str> {
         let of_patients = patients
             .into_iter()
-            .filter_map(|patient| self.first_record.get(patient).copied());
+            .filter_map(|patient| self.patients.get(patient))
+            .map(|told| told.first_record);
         self.sequence_number(of_patients.chain(records).min()?)
     }
 }

@@ -157,7 +157,7 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Projector<L, S, Q> {
         let (mut gaps, mut waiting) = (0, 0);
         let mut newest: Option<Timestamp> = None;
         for (patient, outcome) in outcomes {
-            let event = batch.newest.get(&patient);
+            let event = batch.newest(&patient);
             let correlation_id = event.map(|event| tracing::field::display(event.correlation_id));
             match outcome {
                 Outcome::Reached { from, to, caught_up } => {

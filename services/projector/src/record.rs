@@ -47,8 +47,8 @@ pub struct Change {
 impl Change {
     /// Which event it is about, if the key is one that this system writes.
     #[must_use]
-    pub fn key(&self) -> Option<&EventKey> {
-        self.keys.0.as_ref()
+    pub fn key(&self) -> Option<EventKey> {
+        self.keys.read()
     }
 
     /// The place in the patient's stream that it is about; `None` if not even the key can be read. Without an image (the
@@ -57,17 +57,28 @@ impl Change {
     pub fn into_entry(self) -> Option<StreamEntry> {
         match self.new_image {
             NewImage::Told(entry) => entry.map(|entry| *entry),
-            NewImage::Missing => self.keys.0.map(|EventKey { patient_id, version }| StreamEntry {
-                patient_id,
-                version,
-                event: Err(Undecodable::InvalidEnvelope),
-            }),
+            NewImage::Missing => self
+                .keys
+                .read()
+                .map(|EventKey { patient_id, version }| StreamEntry {
+                    patient_id,
+                    version,
+                    event: Err(Undecodable::InvalidEnvelope),
+                }),
         }
     }
 }
 
-#[derive(Debug, Default)]
-struct Keys(Option<EventKey>);
+/// Kept as it came: the image has them too, so they are seldom read.
+#[derive(Debug, Default, Deserialize)]
+struct Keys(Option<Box<RawValue>>);
+
+impl Keys {
+    fn read(&self) -> Option<EventKey> {
+        let json = self.0.as_ref()?.get();
+        image::key(json).or_else(|| EventKey::of(&serde_json::from_str(json).ok()?))
+    }
+}
 
 #[derive(Debug, Default)]
 enum NewImage {
@@ -79,7 +90,7 @@ enum NewImage {
 
 impl From<&Item> for Keys {
     fn from(item: &Item) -> Keys {
-        Keys(EventKey::of(item))
+        Keys(serde_json::value::to_raw_value(item).ok())
     }
 }
 
@@ -89,16 +100,6 @@ impl From<Item> for NewImage {
             return NewImage::Missing;
         }
         NewImage::Told(item::stream_entry(item).map(Box::new))
-    }
-}
-
-impl<'de> Deserialize<'de> for Keys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        match image::key(json.get()) {
-            Some(key) => Ok(Keys(Some(key))),
-            None => item(&json).map(|item| Keys::from(&item)),
-        }
     }
 }
 

@@ -305,26 +305,41 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
         (complete, outcomes)
     }
 
-    /// Puts the states. `Ok` gives the patient back for another round.
+    /// Puts the states: together where that can be, and whichever was not put then, alone. `Ok` gives the patient back for
+    /// another round.
     async fn put_states<'h>(&self, steps: Vec<Step<'h>>) -> Vec<Result<Work<'h>, (&'h PatientId, Outcome)>> {
-        let (marked, plain): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.fold.is_marked);
+        let (mut alone, plain): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.fold.is_marked);
         let mut rest = plain.into_iter().peekable();
         let mut puts = Vec::new();
         while rest.peek().is_some() {
-            puts.push(self.put_plain(rest.by_ref().take(MAX_STATES_PER_PUT).collect()));
+            let chunk: Vec<_> = rest.by_ref().take(MAX_STATES_PER_PUT).collect();
+            if chunk.len() == 1 {
+                alone.extend(chunk);
+            } else {
+                puts.push(self.put_together(chunk));
+            }
         }
-        let mut results: Vec<_> = all_at_once(self.concurrency, puts)
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
-        let puts = marked.into_iter().map(|step| self.put_marked(step)).collect();
+        let mut results = Vec::new();
+        for (step, is_put) in all_at_once(self.concurrency, puts).await.into_iter().flatten() {
+            match is_put {
+                Ok(true) => results.push(step.after(Ok(()))),
+                Ok(false) => alone.push(step),
+                Err(error) => {
+                    let outcome = Outcome::Failed(AdvanceError::Store(error));
+                    results.push(Err((step.work.patient, outcome)));
+                }
+            }
+        }
+        let puts = alone.into_iter().map(|step| self.put_alone(step)).collect();
         results.extend(all_at_once(self.concurrency, puts).await);
         results
     }
 
-    /// Puts states together.
-    async fn put_plain<'h>(&self, steps: Vec<Step<'h>>) -> Vec<Result<Work<'h>, (&'h PatientId, Outcome)>> {
+    /// Puts states by one call, and says of each whether it was put.
+    async fn put_together<'h>(
+        &self,
+        steps: Vec<Step<'h>>,
+    ) -> Vec<(Step<'h>, Result<bool, Arc<ProjectionUnavailable>>)> {
         let changes: Vec<StateChange<'_>> = steps
             .iter()
             .map(|step| StateChange {
@@ -334,24 +349,17 @@ impl<L: EventLog, S: ProjectionStore, Q: QuarantineQueue> Advance<'_, L, S, Q> {
             })
             .collect();
         match self.store.put_states(self.generation, &changes).await {
-            Ok(put) => steps
-                .into_iter()
-                .zip(put)
-                .map(|(step, put)| step.after(put))
-                .collect(),
+            Ok(put) => steps.into_iter().zip(put.into_iter().map(Ok)).collect(),
             Err(error) => {
                 let error = Arc::new(error);
-                let failed = |step: Step<'h>| {
-                    let outcome = Outcome::Failed(AdvanceError::Store(Arc::clone(&error)));
-                    Err((step.work.patient, outcome))
-                };
+                let failed = |step| (step, Err(Arc::clone(&error)));
                 steps.into_iter().map(failed).collect()
             }
         }
     }
 
-    /// Puts a state with a mark, or in the place of one. A new mark is told of first.
-    async fn put_marked<'h>(&self, step: Step<'h>) -> Result<Work<'h>, (&'h PatientId, Outcome)> {
+    /// Puts a state by a call of its own. A new mark is told of first.
+    async fn put_alone<'h>(&self, step: Step<'h>) -> Result<Work<'h>, (&'h PatientId, Outcome)> {
         let Step { work, before, fold } = &step;
         if let (Some(quarantine), true) = (fold.after.quarantine.clone(), fold.newly_quarantined) {
             // The message comes before the mark: a crash in between repeats the message, the other way round

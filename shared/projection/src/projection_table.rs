@@ -196,24 +196,10 @@ impl ProjectionStore for ProjectionTable {
         &self,
         generation: Generation,
         changes: &[StateChange<'_>],
-    ) -> Result<Vec<Result<(), PutStateError>>, ProjectionUnavailable> {
-        let together = if changes.len() > 1 {
-            let summaries = changes.iter().map(|change| conditional(generation, change));
-            let summaries = summaries.collect::<Result<Vec<_>, _>>()?;
-            put_together(&self.client, &self.table, summaries).await?
-        } else {
-            vec![false; changes.len()]
-        };
-        let mut put = Vec::with_capacity(changes.len());
-        for (change, is_put) in changes.iter().zip(together) {
-            put.push(if is_put {
-                Ok(())
-            } else {
-                self.put_state(generation, change.patient_id, change.expected, change.state)
-                    .await
-            });
-        }
-        Ok(put)
+    ) -> Result<Vec<bool>, ProjectionUnavailable> {
+        let summaries = changes.iter().map(|change| conditional(generation, change));
+        let summaries = summaries.collect::<Result<Vec<_>, _>>()?;
+        put_together(&self.client, &self.table, summaries).await
     }
 
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
@@ -349,16 +335,16 @@ mod tests {
             }),
             ..state(5)
         };
-        // What is there, what is expected, what is put, whether it is.
+        // What is there, what is expected, what is put; whether it is together with others, and alone.
         let cases = [
-            (None, empty, &two, true),
-            (Some(&five), StreamVersion::new(5), &nine, true),
-            (Some(&marked), StreamVersion::new(5), &nine, true),
-            (Some(&five), StreamVersion::new(3), &nine, false),
-            (Some(&five), empty, &nine, false),
-            (None, StreamVersion::new(5), &nine, false),
-            (Some(&unregistered), empty, &two, true),
-            (Some(&unregistered), StreamVersion::new(5), &nine, false),
+            (None, empty, &two, true, true),
+            (Some(&five), StreamVersion::new(5), &nine, true, true),
+            (Some(&marked), StreamVersion::new(5), &nine, false, true),
+            (Some(&five), StreamVersion::new(3), &nine, false, false),
+            (Some(&five), empty, &nine, false, false),
+            (None, StreamVersion::new(5), &nine, false, false),
+            (Some(&unregistered), empty, &two, false, true),
+            (Some(&unregistered), StreamVersion::new(5), &nine, false, false),
         ];
         for size in [1, 2, cases.len()] {
             for (number, some) in cases.chunks(size).enumerate() {
@@ -373,22 +359,39 @@ mod tests {
                 let changes: Vec<StateChange<'_>> = patients
                     .iter()
                     .zip(some)
-                    .map(|(patient_id, (_, expected, state, _))| StateChange {
+                    .map(|(patient_id, (_, expected, state, ..))| StateChange {
                         patient_id,
                         expected: *expected,
                         state,
                     })
                     .collect();
+                let stored = async || table.states(GENERATION, &patients).await.unwrap();
                 let put = table.put_states(GENERATION, &changes).await.unwrap();
-                let states = table.states(GENERATION, &patients).await.unwrap();
-                for ((case, put), stored) in some.iter().zip(&put).zip(states) {
-                    let (there, _, state, is_put) = *case;
-                    let is_so = if is_put {
-                        put.is_ok() && stored.as_ref() == Some(state)
-                    } else {
-                        matches!(put, Err(PutStateError::Conflict)) && stored.as_ref() == there
-                    };
-                    assert!(is_so, "{size}: {case:?}: {put:?}, {stored:?}");
+                let expected: Vec<bool> = some.iter().map(|(.., together, _)| *together).collect();
+                assert_eq!(put, expected);
+                for ((case, change), stored) in some.iter().zip(&changes).zip(stored().await) {
+                    let (there, .., together, _) = *case;
+                    let now = if together { Some(change.state) } else { there };
+                    assert_eq!(stored.as_ref(), now, "{size}: {case:?}");
+                }
+                for (case, change) in some.iter().zip(&changes) {
+                    let (.., together, alone) = *case;
+                    if !together {
+                        let put = table
+                            .put_state(GENERATION, change.patient_id, change.expected, change.state)
+                            .await;
+                        let is_so = if alone {
+                            put.is_ok()
+                        } else {
+                            matches!(put, Err(PutStateError::Conflict))
+                        };
+                        assert!(is_so, "{size}: {case:?}: {put:?}");
+                    }
+                }
+                for (case, stored) in some.iter().zip(stored().await) {
+                    let (there, _, state, _, alone) = *case;
+                    let now = if alone { Some(state) } else { there };
+                    assert_eq!(stored.as_ref(), now, "{size}: {case:?}");
                 }
             }
         }
@@ -406,9 +409,8 @@ mod tests {
                 expected: *expected,
                 state,
             });
-            for put in table.put_states(GENERATION, &changes).await.unwrap() {
-                put.unwrap();
-            }
+            let put = table.put_states(GENERATION, &changes).await.unwrap();
+            assert_eq!(put, [true, true]);
             for patient in &patients {
                 let summary = SummaryItem::new(GENERATION, patient, state);
                 let stored = dynamodb.client().get_item().table_name(READ_MODEL_TABLE);

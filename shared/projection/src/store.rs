@@ -53,7 +53,7 @@ pub struct PatientRow {
     pub row: CheckinRow,
 }
 
-/// A patient's state, and what it takes the place of. Neither has a mark of quarantine: the others are put one by one.
+/// A patient's state, and what it takes the place of. Neither has a mark of quarantine: the others are put alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateChange<'a> {
     /// Which patient.
@@ -92,28 +92,16 @@ pub trait ProjectionStore: Send + Sync {
         state: &PatientState,
     ) -> impl Future<Output = Result<(), PutStateError>> + Send;
 
-    /// As [`put_state`](ProjectionStore::put_state), for up to [`MAX_STATES_PER_PUT`] different patients, together where the
-    /// store can. What became of each, in their order; they are put or not independently of each other.
+    /// Puts up to [`MAX_STATES_PER_PUT`] states of different patients by one call, each on its own condition; for each of them,
+    /// in their order, whether it was put. Whatever the reason why one was not,
+    /// [`put_state`](ProjectionStore::put_state) tells.
     ///
     /// An error of the whole says of none whether it was put.
     fn put_states(
         &self,
         generation: Generation,
         changes: &[StateChange<'_>],
-    ) -> impl Future<Output = Result<Vec<Result<(), PutStateError>>, ProjectionUnavailable>> + Send {
-        async move {
-            let mut put = Vec::with_capacity(changes.len());
-            for change in changes {
-                let StateChange {
-                    patient_id,
-                    expected,
-                    state,
-                } = *change;
-                put.push(self.put_state(generation, patient_id, expected, state).await);
-            }
-            Ok(put)
-        }
-    }
+    ) -> impl Future<Output = Result<Vec<bool>, ProjectionUnavailable>> + Send;
 
     /// The control item; consistent.
     fn control(&self) -> impl Future<Output = Result<Option<Control>, ProjectionUnavailable>> + Send;

@@ -9,6 +9,10 @@ pub enum Bug {
     StateWithoutCondition,
     /// A state is put if it is newer than the stored one (`>`), rather than if it was made from that one (`=`).
     NewerStateAccepted,
+    /// Of states that are put together, one that was refused is taken for one that was put.
+    RefusedTakenForPut,
+    /// What became of states that are put together is taken for what became of others of them.
+    OutcomesOutOfOrder,
     /// The rows are put after the state that counts them.
     RowsAfterState,
     /// The state's count is increased in place, so what is delivered twice is counted twice.
@@ -23,6 +27,8 @@ pub enum Bug {
     VersionBumpedOnConflict,
     /// The projector answers that all went well, whatever happened.
     SwallowedFailure,
+    /// The projector takes a changed event for a new one.
+    ChangedEventApplied,
     /// The projector names the record after the one that failed.
     WrongSequenceNumber,
     /// An event that can't be applied fails its batch again and again.

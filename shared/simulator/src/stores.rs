@@ -14,7 +14,7 @@ use event_log::{EventLog, LogPage, LogPosition, LogUnavailable, RecordedKey, Seg
 use event_store::{AppendLog, InsertError, TailEntry};
 use projection::{
     PatientRow, ProjectionStore, ProjectionUnavailable, PutControlError, PutStateError, QuarantineNotice,
-    QuarantineQueue, QueueUnavailable, SWEEP_OVERLAP_MILLIS, SweepStore,
+    QuarantineQueue, QueueUnavailable, SWEEP_OVERLAP_MILLIS, StateChange, SweepStore,
 };
 use read_model::{
     Consistency, Control, Freshness, Page, Progress, ReadModelStore, ReadModelUnavailable, RecentEntry,
@@ -25,7 +25,7 @@ use crate::people::{Person, people, place_of};
 use crate::plan::Fault;
 use crate::planted::Bug;
 use crate::replay_stores::Taken;
-use crate::tables::{Mailbox, Write, Written};
+use crate::tables::{By, Mailbox, Write, Written};
 use crate::time::clock;
 use crate::violation::Violation;
 use crate::workers::OLDER;
@@ -215,6 +215,65 @@ impl<'w> Stores<'w> {
     }
 }
 
+impl Stores<'_> {
+    /// Writes different items by one call, each of which takes effect or not by itself, and says what became of each.
+    async fn write_together(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failed>>, Failed> {
+        let (name, crash) = {
+            let mut world = self.turn().await;
+            let name = if world.is_recorded() {
+                let names: Vec<String> = writes.iter().map(shown).collect();
+                format!("together: {}", names.join("; "))
+            } else {
+                String::new()
+            };
+            match world.fate() {
+                Fate::Proceeds => {
+                    let written = writes.iter().map(|write| {
+                        let is_throttled = world.strikes(Fault::Throttle, 60);
+                        (!is_throttled).then(|| world.apply(write)).ok_or(Failed)
+                    });
+                    let written: Vec<_> = written.collect();
+                    world.note(|_| format!("{name}: {written:?}"));
+                    return Ok(written);
+                }
+                Fate::IsThrottled => {
+                    world.note(|_| format!("{name}: fails"));
+                    return Err(Failed);
+                }
+                Fate::LosesReply => {
+                    let done = world.apply_some(writes);
+                    world.note(|_| format!("{name}: {done:?}, but the reply is lost"));
+                    return Err(Failed);
+                }
+                Fate::IsRefused => {
+                    let written: Vec<_> = writes.iter().map(|write| world.apply(write)).collect();
+                    world.note(|_| format!("{name}: {written:?}, and refused when the SDK repeats it"));
+                    let repeated = writes.iter().zip(written).map(|(write, written)| {
+                        Ok(if write.is_conditional() {
+                            Written::Refused
+                        } else {
+                            written
+                        })
+                    });
+                    return Ok(repeated.collect());
+                }
+                Fate::TakesEffectLater => {
+                    writes.iter().for_each(|write| world.defer(write.clone()));
+                    world.note(|_| format!("{name}: fails, and takes effect later"));
+                    return Err(Failed);
+                }
+                Fate::CrashesBefore => (name, "crashes before that"),
+                Fate::CrashesAfter => {
+                    let done = world.apply_some(writes);
+                    world.note(|_| format!("{name}: {done:?}"));
+                    (name, "crashes after that")
+                }
+            }
+        };
+        self.crash(&name, crash).await
+    }
+}
+
 /// A write, as a history shows it.
 pub(crate) fn shown(write: &Write) -> String {
     match write {
@@ -237,6 +296,7 @@ pub(crate) fn shown(write: &Write) -> String {
             patient,
             expected,
             state,
+            by: _,
         } => format!(
             "put state of p-{patient} in {generation}: from {expected} to {}{}",
             state.applied,
@@ -628,6 +688,7 @@ impl ProjectionStore for Stores<'_> {
             patient,
             expected,
             state,
+            by: By::Item,
         };
         let written = self.write(write).await.map_err(projection_unavailable)?;
         if self.planted(Bug::MarkBeforeMessage)
@@ -644,6 +705,36 @@ impl ProjectionStore for Stores<'_> {
             Written::Done => Ok(()),
             Written::Refused => Err(PutStateError::Conflict),
         }
+    }
+
+    async fn put_states(
+        &self,
+        generation: Generation,
+        changes: &[StateChange<'_>],
+    ) -> Result<Vec<bool>, ProjectionUnavailable> {
+        self.check_software(generation);
+        let writes = changes.iter().map(|change| Write::State {
+            generation,
+            patient: place(change.patient_id),
+            expected: change.expected,
+            state: change.state.clone(),
+            by: By::Statement,
+        });
+        let writes: Vec<Write> = writes.collect();
+        let written = self
+            .write_together(&writes)
+            .await
+            .map_err(projection_unavailable)?;
+        let is_put = |written| match written {
+            Ok(Written::Done) => true,
+            Ok(Written::Refused) => self.planted(Bug::RefusedTakenForPut),
+            Err(Failed) => false,
+        };
+        let mut put: Vec<bool> = written.into_iter().map(is_put).collect();
+        if self.planted(Bug::OutcomesOutOfOrder) {
+            put.reverse();
+        }
+        Ok(put)
     }
 
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {

@@ -138,6 +138,7 @@ pub(crate) enum Write {
         patient: usize,
         expected: StreamVersion,
         state: PatientState,
+        by: By,
     },
     Control {
         expected: Option<Control>,
@@ -174,6 +175,15 @@ pub(crate) enum Write {
         letter: usize,
         steps: u32,
     },
+}
+
+/// How a state is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// As an item, in the place of what is there.
+    Item,
+    /// By a statement: an `INSERT`, or an `UPDATE`, which has to find no mark, since it would keep it.
+    Statement,
 }
 
 /// Which queue.
@@ -297,7 +307,11 @@ impl Tables {
                 patient,
                 expected,
                 state,
-            } => self.apply_state(*generation, *patient, *expected, state, (step, indexed_at)),
+                by,
+            } => {
+                let put = (*expected, state, *by);
+                self.apply_state(*generation, *patient, put, (step, indexed_at))
+            }
             Write::Control { expected, control } => self.apply_control(expected.as_ref(), control, step),
             Write::Progress { generation, progress } => {
                 if let Some(build) = self.build_mut(*generation) {
@@ -496,8 +510,7 @@ impl Tables {
         &mut self,
         generation: Generation,
         patient: usize,
-        expected: StreamVersion,
-        state: &PatientState,
+        (expected, state, by): (StreamVersion, &PatientState, By),
         (step, indexed_at): (u32, u32),
     ) -> Result<Written, Violation> {
         let unconditional = self.planted(Bug::StateWithoutCondition) || self.planted(Bug::CountAddedTwice);
@@ -510,10 +523,17 @@ impl Tables {
             return Ok(Written::Refused);
         };
         let before = view.applied();
+        let condition_is_met = match (by, view.state()) {
+            (By::Item, _) => before == expected,
+            (By::Statement, None) => expected == StreamVersion::EMPTY,
+            (By::Statement, Some(there)) => {
+                expected != StreamVersion::EMPTY && there.applied == expected && there.quarantine.is_none()
+            }
+        };
         let admitted = if newer_is_enough {
             state.applied > before
         } else {
-            before == expected || unconditional
+            condition_is_met || unconditional
         };
         if !admitted {
             return Ok(Written::Refused);

@@ -78,7 +78,12 @@ pub(crate) async fn register(services: &Services<'_>) -> End {
 }
 
 /// One invocation of the projector.
-pub(crate) async fn project(services: &Services<'_>, batch: Event) -> End {
+pub(crate) async fn project(services: &Services<'_>, mut batch: Event) -> End {
+    if services.stores.planted(Bug::ChangedEventApplied) {
+        for record in &mut batch.records {
+            "INSERT".clone_into(&mut record.event_name);
+        }
+    }
     if services.stores.planted(Bug::GapIgnored) {
         return project_blindly(services.stores, batch).await;
     }

@@ -256,6 +256,19 @@ impl World {
         }
     }
 
+    /// Lets some of these writes take effect now, some later, and some never; what became of the first.
+    pub(crate) fn apply_some(&mut self, writes: &[Write]) -> Vec<Option<Written>> {
+        let mut written = Vec::with_capacity(writes.len());
+        for write in writes {
+            let now = self.rng.chance(500);
+            written.push(now.then(|| self.apply(write)));
+            if !now && self.rng.chance(200) {
+                self.defer(write.clone());
+            }
+        }
+        written
+    }
+
     /// The place in a list of values, each with the step from which on it was there, of one that a read may find
     /// which is not consistent.
     pub(crate) fn stale(&mut self, values: usize, since: impl Fn(&World, usize) -> Option<u32>) -> usize {

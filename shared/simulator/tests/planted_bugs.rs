@@ -25,12 +25,14 @@ fn broken_by(bug: Bug) -> &'static [&'static str] {
         // Of the projection.
         Bug::StateWithoutCondition => &["I2", "I3"],
         Bug::NewerStateAccepted => &["I5", "I6", "I7"],
+        Bug::RefusedTakenForPut | Bug::OutcomesOutOfOrder => &["I9"],
         Bug::RowsAfterState => &["I2", "I8", "I10"],
         Bug::CountAddedTwice => &["I2"],
         Bug::OldEventsRead => &["I5", "I6"],
         Bug::GapIgnored => &["I2", "I9"],
         // Of the projector.
         Bug::SwallowedFailure | Bug::WrongSequenceNumber => &["I6", "I9"],
+        Bug::ChangedEventApplied => &["I2", "I6"],
         Bug::PoisonFailsTheBatch => &["I7"],
         // About events that can't be applied.
         Bug::PoisonSkipped => &["I2"],

@@ -8,6 +8,7 @@ use domain::{EventShard, Generation, PatientId, PatientState, StoredEntry, Strea
 use event_log::{EventLog, EventTable, LogPage, LogPosition, LogUnavailable, RecordedKey, Segment};
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
+    StateChange,
 };
 use projector::{Handled, Projector, StreamBatch};
 use read_model::{Control, Progress};
@@ -60,11 +61,15 @@ pub(crate) struct Probe {
     pub(crate) no_answer: HashSet<PatientId>,
     /// Patients whose state somebody else always puts first.
     pub(crate) conflicts: HashSet<PatientId>,
+    /// Whether states are put only alone: a role without the right to the other way, say.
+    pub(crate) only_alone: bool,
     /// Calls that read states…
     pub(crate) state_reads: AtomicUsize,
     /// …that put rows…
     pub(crate) row_puts: AtomicUsize,
-    /// …and that put a state.
+    /// …that put states together…
+    pub(crate) batch_puts: AtomicUsize,
+    /// …and that put a state alone.
     pub(crate) state_puts: AtomicUsize,
     /// Calls that are under way.
     pub(crate) under_way: AtomicUsize,
@@ -79,8 +84,10 @@ impl Probe {
             no_rows: HashSet::new(),
             no_answer: HashSet::new(),
             conflicts: HashSet::new(),
+            only_alone: false,
             state_reads: AtomicUsize::new(0),
             row_puts: AtomicUsize::new(0),
+            batch_puts: AtomicUsize::new(0),
             state_puts: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
@@ -143,6 +150,35 @@ impl ProjectionStore for &Probe {
         } else {
             Ok(())
         }
+    }
+
+    async fn put_states(
+        &self,
+        generation: Generation,
+        changes: &[StateChange<'_>],
+    ) -> Result<Vec<bool>, ProjectionUnavailable> {
+        let is_refused =
+            |change: &StateChange<'_>| self.only_alone || self.conflicts.contains(change.patient_id);
+        let others: Vec<_> = changes
+            .iter()
+            .filter(|change| !is_refused(change))
+            .copied()
+            .collect();
+        let put = async {
+            match others.as_slice() {
+                [] => Ok(Vec::new()),
+                others => self.inner.put_states(generation, others).await,
+            }
+        };
+        let mut put = self.count(&self.batch_puts, put).await?.into_iter();
+        if changes
+            .iter()
+            .any(|change| self.no_answer.contains(change.patient_id))
+        {
+            return Err(fault());
+        }
+        let is_put = |change| !is_refused(change) && put.next().unwrap();
+        Ok(changes.iter().map(is_put).collect())
     }
 
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {

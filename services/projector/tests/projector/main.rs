@@ -552,21 +552,42 @@ async fn a_malformed_summary_is_made_anew_once_by_racing_projectors() {
 #[tokio::test]
 async fn changed_events_are_never_applied() {
     let world = three_patients().await;
-    check(&world, [whole_stream(&world)]).await;
-    let before = world.state(LIVE, "p-1").await;
     world
         .edit("p-1", 11, "occurred_at", AttributeValue::S(at(99).to_string()))
         .await;
     world.remove("p-2", 6).await;
-    let changes: Vec<_> = whole_stream(&world)
+    let (inserts, changes): (Vec<_>, Vec<_>) = whole_stream(&world)
         .into_iter()
-        .filter(|record| record.event_name != "INSERT")
-        .collect();
+        .partition(|record| record.event_name == "INSERT");
     assert_eq!(changes.len(), 2);
-    let handled = projector(&world).handle(batch(changes)).await.unwrap();
-    assert_eq!(failed(&handled), None);
-    assert_eq!(world.state(LIVE, "p-1").await, before);
-    assert_eq!(world.state(LIVE, "p-2").await.applied, StreamVersion::new(6));
+    // Of the two events, only that they were changed has been heard so far.
+    let (changed, others): (Vec<_>, Vec<_>) = inserts.into_iter().partition(|record| {
+        changes
+            .iter()
+            .any(|change| change.change.keys == record.change.keys)
+    });
+    let projector = projector(&world);
+    let applied = async |records: Vec<EventRecord>| {
+        let handled = projector.handle(batch(records)).await.unwrap();
+        assert_eq!(failed(&handled), None);
+        for patient in ["p-1", "p-2"] {
+            assert_eq!(world.state(LIVE, patient).await.quarantine, None);
+        }
+        let state = world.state(LIVE, "p-1").await;
+        let last = state.patient.unwrap().last_checkin_at;
+        let other = world.state(LIVE, "p-2").await.applied;
+        (handled.summary, (state.applied.get(), last, other.get()))
+    };
+    let (_, before) = applied(others).await;
+    assert_eq!(before, (10, Some(at(9)), 5));
+
+    let (summary, after) = applied(changes).await;
+    assert_eq!((summary.applied, summary.violations), (0, 2));
+    assert_eq!(after, before);
+
+    let (summary, after) = applied(changed).await;
+    assert_eq!((summary.applied, summary.violations), (2, 0));
+    assert_eq!(after, (11, Some(at(10)), 6));
 }
 
 #[tokio::test]
@@ -603,25 +624,45 @@ async fn a_record_without_a_sequence_number_fails_the_batch() {
     }
 }
 
-#[tokio::test]
-async fn ten_thousand_records_take_few_calls() {
+/// Delivers ten records of each of so many patients at once. `expected` calls read states, put rows, put states together,
+/// and put one alone.
+async fn check_calls(patients: usize, only_alone: bool, expected: [usize; 4]) {
     let world = World::new().await;
-    let records = (0..1_000).flat_map(|patient| world.images(&format!("p-{patient}"), 9));
+    let records = (0..patients).flat_map(|patient| world.images(&format!("p-{patient}"), 9));
     let records: Vec<_> = serde_json::from_value(records.collect()).unwrap();
-    assert_eq!(records.len(), 10_000);
-    let probe = Probe::new(&world);
+    assert_eq!(records.len(), 10 * patients);
+    let probe = Probe {
+        only_alone,
+        ..Probe::new(&world)
+    };
     let handled = projector_on(&world, NoLog, &probe)
         .handle(batch(records))
         .await
         .unwrap();
     assert_eq!(failed(&handled), None);
-    // 100 patients a read, 25 rows a write, one write a patient.
-    let calls = [probe.state_reads, probe.row_puts, probe.state_puts].map(AtomicUsize::into_inner);
-    assert_eq!(calls, [10, 360, 1_000]);
+    let calls = [
+        probe.state_reads,
+        probe.row_puts,
+        probe.batch_puts,
+        probe.state_puts,
+    ];
+    assert_eq!(calls.map(AtomicUsize::into_inner), expected);
     assert_eq!(probe.most_under_way.into_inner(), 4);
-    let patient = world.state(LIVE, "p-999").await.patient.unwrap();
+    let last = format!("p-{}", patients - 1);
+    let patient = world.state(LIVE, &last).await.patient.unwrap();
     assert_eq!(patient.checkin_count, 9);
-    assert_eq!(world.visible(LIVE, "p-999").await.len(), 9);
+    assert_eq!(world.visible(LIVE, &last).await.len(), 9);
+}
+
+#[tokio::test]
+async fn ten_thousand_records_take_few_calls() {
+    // 100 patients a read, 25 rows a write, 25 patients a write.
+    check_calls(1_000, false, [10, 360, 40, 0]).await;
+}
+
+#[tokio::test]
+async fn what_is_not_put_together_is_put_alone_a_few_at_a_time() {
+    check_calls(100, true, [1, 36, 4, 100]).await;
 }
 
 #[tokio::test]
@@ -663,9 +704,9 @@ async fn a_building_generation_gets_what_continues_it_and_leaves_gaps() {
         (reached.applied, reached.quarantine),
         (StreamVersion::new(2), None)
     );
-    // One write a patient and generation, but for p-1 in the one that is being built: in the live one the whole of p-5
-    // came from the event table at once.
-    assert_eq!(probe.state_puts.into_inner(), 5);
+    // One write a generation: in the live one the whole of p-5 came from the event table at once.
+    let puts = [probe.batch_puts, probe.state_puts].map(AtomicUsize::into_inner);
+    assert_eq!(puts, [2, 0]);
     promote(&world.store(), building, at(0)).await.unwrap();
     promote(&world.store(), building, at(0)).await.unwrap_err();
     assert_eq!(world.control().await.previous, Some(LIVE));

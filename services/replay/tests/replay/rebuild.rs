@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{Generation, PatientId, PatientState, StreamVersion};
 use projection::{
     PatientRow, ProjectionStore, ProjectionTable, ProjectionUnavailable, PutControlError, PutStateError,
-    SweepStore,
+    StateChange, SweepStore,
 };
 use projector::Projector;
 use read_model::{Control, Progress, Sweep};
@@ -171,6 +171,14 @@ impl ProjectionStore for BeforePromotion<'_> {
         state: &PatientState,
     ) -> Result<(), PutStateError> {
         self.inner.put_state(generation, patient, expected, state).await
+    }
+
+    async fn put_states(
+        &self,
+        generation: Generation,
+        changes: &[StateChange<'_>],
+    ) -> Result<Vec<bool>, ProjectionUnavailable> {
+        self.inner.put_states(generation, changes).await
     }
 
     async fn control(&self) -> Result<Option<Control>, ProjectionUnavailable> {
