@@ -1,5 +1,7 @@
 //! docs/EVENTS.md shows what is put on the quarantine queue.
 
+#![allow(clippy::unwrap_used, reason = "functions that tests share are tests too")]
+
 use domain::{Generation, Quarantine, StreamVersion, Undecodable};
 use projection::QuarantineNotice;
 use serde_json::Value;
