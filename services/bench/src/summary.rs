@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Measured;
 use crate::measure::{BatchCost, ProjectorCost, RequestCost, StartCost};
 use crate::stores::Stores;
-use crate::table::{Table, digits, mebibytes, millis, times};
+use crate::table::{Table, digits, mebibytes, megabytes, millis, times};
 use crate::units::{Use, Work};
 
 /// What came of a run.
@@ -319,7 +319,7 @@ impl Summary<'_> {
             found: millis(cold),
             met: cold <= Duration::from_millis(6),
         });
-        targets.push(at_most_mebibytes(
+        targets.push(at_most_megabytes(
             "peak memory of a query",
             8,
             ours.query.peak_memory,
@@ -330,7 +330,7 @@ impl Summary<'_> {
             .map(|(_, bytes, _)| *bytes)
             .max()
             .unwrap_or_default();
-        targets.push(at_most_mebibytes("largest program", 5, largest));
+        targets.push(at_most_megabytes("largest program", 5, largest));
         for (name, aim) in [("Node", 10.0), ("Python", 8.0)] {
             if let Some(peer) = peer(name) {
                 let what = format!("warm query, CPU, against {name}");
@@ -378,11 +378,11 @@ fn at_most(what: &str, aim: f64, found: f64) -> Target {
     }
 }
 
-fn at_most_mebibytes(what: &str, aim: u64, found: u64) -> Target {
+fn at_most_megabytes(what: &str, aim: u64, found: u64) -> Target {
     Target {
         what: what.to_owned(),
-        aim: format!("<= {aim} MiB"),
-        found: mebibytes(found),
-        met: found <= aim << 20,
+        aim: format!("<= {aim} MB"),
+        found: megabytes(found),
+        met: found <= aim * 1_000_000,
     }
 }

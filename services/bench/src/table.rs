@@ -56,6 +56,13 @@ pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", digits(mebibytes))
 }
 
+/// Megabytes, of 1,000,000 bytes.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    let megabytes = bytes as f64 / 1e6;
+    format!("{} MB", digits(megabytes))
+}
+
 /// How many times `time` is as long as `than`.
 pub(crate) fn times(time: Duration, than: Duration) -> f64 {
     time.as_secs_f64() / than.as_secs_f64().max(f64::MIN_POSITIVE)
@@ -88,5 +95,6 @@ mod tests {
         assert_eq!(millis(Duration::from_micros(52_340)), "52.3 ms");
         assert_eq!(millis(Duration::from_micros(523_400)), "523 ms");
         assert_eq!(mebibytes(7 << 20), "7.00 MiB");
+        assert_eq!(megabytes(7_340_032), "7.34 MB");
     }
 }
