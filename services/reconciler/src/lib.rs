@@ -23,9 +23,10 @@ pub async fn run() -> Result<(), BoxError> {
     telemetry::init(&environment)?;
     let config = ProjectionConfig::from_lookup(&environment)?;
     let aws = AwsEnvironment::from_lookup(&environment)?;
+    let dynamodb = aws.dynamodb();
     let reconciler = &Reconciler {
-        log: EventTable::new(aws.dynamodb(), config.event_table),
-        store: ProjectionTable::new(aws.dynamodb(), config.read_model_table),
+        log: EventTable::new(dynamodb.clone(), config.event_table),
+        store: ProjectionTable::new(dynamodb, config.read_model_table),
         queue: SqsQuarantineQueue::new(aws.sqs(), config.quarantine_queue_url),
         concurrency: config.concurrency,
         clock: clock::system_clock,
