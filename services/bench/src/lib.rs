@@ -67,18 +67,14 @@ pub(crate) struct Measured {
     pub(crate) projector: ProjectorCost,
 }
 
-const fn shape(patients: usize, check_ins: usize) -> BatchShape {
-    BatchShape { patients, check_ins }
-}
-
 /// The batches that every projector gets: dense, then sparse.
-const BATCHES: [BatchShape; 2] = [shape(10, 10), shape(100, 1)];
+const BATCHES: [BatchShape; 2] = [BatchShape::new(10, 10), BatchShape::new(100, 1)];
 /// Those that only a full run has.
-const LARGER_BATCHES: [BatchShape; 2] = [shape(100, 10), shape(1_000, 1)];
+const LARGER_BATCHES: [BatchShape; 2] = [BatchShape::new(100, 10), BatchShape::new(1_000, 1)];
 /// That of which the rate is compared with other ways to project.
-const RATED: BatchShape = shape(100, 10);
+const RATED: BatchShape = BatchShape::new(100, 10);
 /// Those that only ours gets: for the others they would take a minute, and say nothing new.
-const LARGEST_BATCHES: [BatchShape; 2] = [shape(1_000, 10), shape(10_000, 1)];
+const LARGEST_BATCHES: [BatchShape; 2] = [BatchShape::new(1_000, 10), BatchShape::new(10_000, 1)];
 
 /// Builds, measures, and prints what came of it.
 ///

@@ -12,25 +12,13 @@ use crate::contender::{Contender, ContenderError, Work};
 use crate::world::BatchShape;
 
 /// So many patients, and check-ins of each: streams as short as they are at first.
-const SHORT: BatchShape = BatchShape {
-    patients: 100,
-    check_ins: 10,
-};
+const SHORT: BatchShape = BatchShape::new(100, 10);
 /// As long as they become: what loads a whole stream for an append gets slower.
-const LONG: BatchShape = BatchShape {
-    patients: 10,
-    check_ins: 200,
-};
+const LONG: BatchShape = BatchShape::new(10, 200);
 /// Enough for the replay's eight segments to be even.
-const REPLAYED: BatchShape = BatchShape {
-    patients: 1_000,
-    check_ins: 20,
-};
+pub(crate) const REPLAYED: BatchShape = BatchShape::new(1_000, 20);
 /// What capacity units are counted of.
-const COUNTED: BatchShape = BatchShape {
-    patients: 10,
-    check_ins: 2,
-};
+const COUNTED: BatchShape = BatchShape::new(10, 2);
 
 /// Something could not be measured.
 #[derive(Debug, thiserror::Error)]

@@ -84,29 +84,12 @@ impl Use {
 /// So many ticks check in one patient each.
 const TICKS: u32 = 20;
 /// Ten check-ins of each patient, or one.
-const DENSE: BatchShape = BatchShape {
-    patients: 10,
-    check_ins: 10,
-};
-const SPARSE: BatchShape = BatchShape {
-    patients: 100,
-    check_ins: 1,
-};
+const DENSE: BatchShape = BatchShape::new(10, 10);
+const SPARSE: BatchShape = BatchShape::new(100, 1);
 /// Enough for a full page from each shard of an index.
-const LISTED: BatchShape = BatchShape {
-    patients: 400,
-    check_ins: 1,
-};
+const LISTED: BatchShape = BatchShape::new(400, 1);
 /// One patient with more check-ins than are on a page.
-const BUSY: BatchShape = BatchShape {
-    patients: 1,
-    check_ins: 120,
-};
-/// What is replayed.
-const REPLAYED: BatchShape = BatchShape {
-    patients: 1_000,
-    check_ins: 20,
-};
+const BUSY: BatchShape = BatchShape::new(1, 120);
 
 /// Counts all of it, on tables of its own.
 ///
@@ -215,6 +198,6 @@ async fn requests(site: &Site, backend: &Program, patient: &str) -> Result<Vec<U
 
 async fn rebuild(replay: &Path) -> Result<Use, UnitsError> {
     let site = Site::new().await.map_err(MeasureError::from)?;
-    let rebuilt = stores::rebuild(replay, &site.world, &site.metered_url(), REPLAYED).await?;
+    let rebuilt = stores::rebuild(replay, &site.world, &site.metered_url(), stores::REPLAYED).await?;
     Ok(Use::of(Work::Rebuild, rebuilt.events, site.consumed()))
 }

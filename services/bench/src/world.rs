@@ -48,6 +48,13 @@ pub(crate) struct BatchShape {
     pub(crate) check_ins: usize,
 }
 
+impl BatchShape {
+    /// So many patients, with so many check-ins each.
+    pub(crate) const fn new(patients: usize, check_ins: usize) -> BatchShape {
+        BatchShape { patients, check_ins }
+    }
+}
+
 /// Stream records about patients whom no other batch is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
