@@ -71,10 +71,9 @@ impl Batch {
             if record.event_name == "INSERT" {
                 batch.insert(index, record.change);
             } else {
-                let key = record.change.key();
                 batch.violations.push(Violation {
                     event_name: record.event_name,
-                    key,
+                    key: record.change.into_key(),
                 });
             }
         }

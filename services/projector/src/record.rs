@@ -4,12 +4,9 @@
 
 use aws_lambda_events::dynamodb::{Event, EventRecord};
 use domain::{StreamEntry, Undecodable};
-use event_log::image;
+use event_log::image::{Image, Key};
 use event_log::item::{self, EventKey};
-use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use serde_dynamo::Item;
-use serde_json::value::RawValue;
 
 /// What Lambda delivers.
 #[derive(Debug, Deserialize)]
@@ -34,12 +31,12 @@ pub struct StreamRecord {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Change {
-    /// The item's key.
-    #[serde(default)]
-    keys: Keys,
-    /// What the item is now, if the stream tells it.
-    #[serde(default)]
-    new_image: NewImage,
+    /// The item's key, if it is one that this system writes.
+    #[serde(default, deserialize_with = "key")]
+    keys: Option<EventKey>,
+    /// What the item is now, if the stream tells it and its key is one that this system writes.
+    #[serde(default, deserialize_with = "entry")]
+    new_image: Option<StreamEntry>,
     /// Where in the stream.
     pub sequence_number: Option<String>,
 }
@@ -47,81 +44,31 @@ pub struct Change {
 impl Change {
     /// Which event it is about, if the key is one that this system writes.
     #[must_use]
-    pub fn key(&self) -> Option<EventKey> {
-        self.keys.read()
+    pub fn into_key(self) -> Option<EventKey> {
+        self.keys
     }
 
     /// The place in the patient's stream that it is about; `None` if not even the key can be read. Without an image (the
     /// stream was set up wrong) the key is still a hint.
     #[must_use]
     pub fn into_entry(self) -> Option<StreamEntry> {
-        match self.new_image {
-            NewImage::Told(entry) => entry.map(|entry| *entry),
-            NewImage::Missing => self
-                .keys
-                .read()
-                .map(|EventKey { patient_id, version }| StreamEntry {
-                    patient_id,
-                    version,
-                    event: Err(Undecodable::InvalidEnvelope),
-                }),
-        }
-    }
-}
-
-/// Kept as it came: the image has them too, so they are seldom read.
-#[derive(Debug, Default, Deserialize)]
-struct Keys(Option<Box<RawValue>>);
-
-impl Keys {
-    fn read(&self) -> Option<EventKey> {
-        let json = self.0.as_ref()?.get();
-        image::key(json).or_else(|| EventKey::of(&serde_json::from_str(json).ok()?))
-    }
-}
-
-#[derive(Debug, Default)]
-enum NewImage {
-    #[default]
-    Missing,
-    /// With what can be read of it.
-    Told(Option<Box<StreamEntry>>),
-}
-
-impl From<&Item> for Keys {
-    fn from(item: &Item) -> Keys {
-        Keys(serde_json::value::to_raw_value(item).ok())
-    }
-}
-
-impl From<Item> for NewImage {
-    fn from(item: Item) -> NewImage {
-        if item.is_empty() {
-            return NewImage::Missing;
-        }
-        NewImage::Told(item::stream_entry(item).map(Box::new))
-    }
-}
-
-impl<'de> Deserialize<'de> for NewImage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NewImage, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        let Some(event) = image::event(json.get()) else {
-            return item(&json).map(NewImage::from);
+        let hint = |EventKey { patient_id, version }| StreamEntry {
+            patient_id,
+            version,
+            event: Err(Undecodable::InvalidEnvelope),
         };
-        let entry = StreamEntry {
-            patient_id: event.patient_id.clone(),
-            version: event.version,
-            event: event.decode(),
-        };
-        Ok(NewImage::Told(Some(Box::new(entry))))
+        self.new_image.or_else(|| self.keys.map(hint))
     }
 }
 
-/// The item that this is; an empty one for `null`.
-fn item<E: Error>(json: &RawValue) -> Result<Item, E> {
-    let item: Option<Item> = serde_json::from_str(json.get()).map_err(E::custom)?;
-    Ok(item.unwrap_or_default())
+fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EventKey>, D::Error> {
+    let key = Option::<Key>::deserialize(deserializer)?;
+    Ok(key.and_then(Key::read))
+}
+
+fn entry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StreamEntry>, D::Error> {
+    let image = Option::<Image>::deserialize(deserializer)?;
+    Ok(image.and_then(Image::into_entry))
 }
 
 /// The same, for who has it as a whole.
@@ -138,8 +85,8 @@ impl From<EventRecord> for StreamRecord {
         StreamRecord {
             event_name: record.event_name,
             change: Change {
-                keys: Keys::from(&record.change.keys),
-                new_image: NewImage::from(record.change.new_image),
+                keys: EventKey::of(&record.change.keys),
+                new_image: item::stream_entry(record.change.new_image),
                 sequence_number: record.change.sequence_number,
             },
         }
@@ -162,7 +109,7 @@ mod tests {
         let short: StreamRecord = serde_json::from_str(&record.to_string()).unwrap();
         let long: EventRecord = serde_json::from_value(record.clone()).unwrap();
         let long = StreamRecord::from(long);
-        assert_eq!(short.change.key(), long.change.key(), "{record}");
+        assert_eq!(short.change.keys, long.change.keys, "{record}");
         assert_eq!(short.change.sequence_number, long.change.sequence_number);
         let entry = short.change.into_entry();
         assert_eq!(entry, long.change.into_entry(), "{record}");
@@ -205,15 +152,13 @@ mod tests {
         ] {
             let mut image = image.clone();
             image[attribute] = unusual.clone();
-            let is_read = check(&keys, &image).is_some();
-            assert_eq!(
-                is_read,
-                !["version", "patient_id"].contains(&attribute),
-                "{attribute}"
-            );
+            let entry = check(&keys, &image).unwrap();
+            assert_eq!(entry.event.is_ok(), attribute == "unknown", "{attribute}");
             let mut keys = keys.clone();
             keys[attribute] = unusual;
-            check(&keys, &Value::Null);
+            let is_key = !["version", "patient_id"].contains(&attribute);
+            assert_eq!(check(&keys, &Value::Null).is_some(), is_key, "{attribute}");
+            assert_eq!(check(&keys, &image).is_some(), is_key, "{attribute}");
         }
     }
 
@@ -221,7 +166,7 @@ mod tests {
     fn what_is_no_record_fails_the_whole_batch() {
         for image in [
             json!("x"),
-            json!([]),
+            json!(7),
             json!({ "version": "3" }),
             json!({ "version": { "N": 3 } }),
         ] {

@@ -1,6 +1,7 @@
 //! Identities that are derived from what they identify.
 
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -50,6 +51,22 @@ impl fmt::Display for EventId {
 impl fmt::Display for CorrelationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<EventId, uuid::Error> {
+        text.parse().map(EventId)
+    }
+}
+
+impl FromStr for CorrelationId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<CorrelationId, uuid::Error> {
+        text.parse().map(CorrelationId)
     }
 }
 
