@@ -6,14 +6,30 @@ use aws_lambda_events::dynamodb::{Event, EventRecord};
 use domain::{StreamEntry, Undecodable};
 use event_log::image::{Image, Key};
 use event_log::item::{self, EventKey};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// What Lambda delivers.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct StreamBatch {
     /// In the order of the stream.
-    #[serde(rename = "Records")]
     pub records: Vec<StreamRecord>,
+}
+
+/// `lambda_runtime` keeps track of the path to what is being read, to say where an error is: that is more than the reading
+/// itself. So it gets the whole as one value, which is read afterwards.
+impl<'de> Deserialize<'de> for StreamBatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamBatch, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Delivered {
+            records: Vec<StreamRecord>,
+        }
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let Delivered { records } = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
+        Ok(StreamBatch { records })
+    }
 }
 
 /// One change of the event table.
