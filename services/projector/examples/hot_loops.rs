@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "not part of the system")]
 
 use domain::{PatientState, RecordedEvent};
+use mimalloc::MiMalloc;
 use projector::Batch;
 use std::hint::black_box;
+
+/// The projector's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

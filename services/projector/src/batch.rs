@@ -87,10 +87,13 @@ impl Batch {
         let Some(entry) = entry else {
             return self.unreadable.push(index);
         };
-        let told = self.patients.entry(entry.patient_id.clone()).or_insert(Told {
-            first_record: index,
-            newest: None,
-        });
+        let told = match self.patients.get_mut(&entry.patient_id) {
+            Some(told) => told,
+            None => self.patients.entry(entry.patient_id.clone()).or_insert(Told {
+                first_record: index,
+                newest: None,
+            }),
+        };
         if let Ok(event) = &entry.event
             && told
                 .newest

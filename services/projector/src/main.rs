@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A fifth of a batch's CPU time is what the SDK's many allocations take longer with the C library's (docs/PERFORMANCE.md). It
+/// An eighth to a fifth of a batch's CPU time is what the SDK's many allocations take longer with the C library's (docs/PERFORMANCE.md). It
 /// costs memory, which this function has, and some of a cold start, which nobody waits for here.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;

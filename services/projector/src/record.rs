@@ -18,7 +18,8 @@ pub struct StreamBatch {
 }
 
 /// `lambda_runtime` keeps track of the path to what is being read, to say where an error is: that is more than the reading
-/// itself. So it gets the whole as one value, which is read afterwards.
+/// itself. So it gets the whole as one value, which is read afterwards. An error says where it is and no more: it goes to the
+/// log, and may quote a value.
 impl<'de> Deserialize<'de> for StreamBatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamBatch, D::Error> {
         #[derive(Deserialize)]
@@ -27,8 +28,16 @@ impl<'de> Deserialize<'de> for StreamBatch {
             records: Vec<StreamRecord>,
         }
         let json = Box::<RawValue>::deserialize(deserializer)?;
-        let Delivered { records } = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
-        Ok(StreamBatch { records })
+        match serde_json::from_str(json.get()) {
+            Ok(Delivered { records }) => Ok(StreamBatch { records }),
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let what = "not a batch of stream records";
+                Err(D::Error::custom(format_args!(
+                    "{what} at line {line} column {column}"
+                )))
+            }
+        }
     }
 }
 
@@ -65,7 +74,7 @@ impl Change {
     }
 
     /// The place in the patient's stream that it is about; `None` if not even the key can be read. Without an image (the
-    /// stream was set up wrong) the key is still a hint.
+    /// stream was set up wrong), or with one whose key can't be read, the key is still a hint.
     #[must_use]
     pub fn into_entry(self) -> Option<StreamEntry> {
         let hint = |EventKey { patient_id, version }| StreamEntry {
@@ -176,6 +185,25 @@ mod tests {
             assert_eq!(check(&keys, &Value::Null).is_some(), is_key, "{attribute}");
             assert_eq!(check(&keys, &image).is_some(), is_key, "{attribute}");
         }
+    }
+
+    #[test]
+    fn what_is_no_batch_is_not_quoted() {
+        #[track_caller]
+        fn check(delivered: &Value) {
+            let error = serde_json::from_str::<StreamBatch>(&delivered.to_string()).unwrap_err();
+            let said = error.to_string();
+            assert!(said.starts_with("not a batch of stream records"), "{said}");
+            assert!(!said.contains("Ada"), "{said}");
+        }
+        let [registration] = &mut testbed::records("p-1", 0)[..] else {
+            panic!("one record")
+        };
+        registration["dynamodb"]["NewImage"]["data"]["M"]["name"] = json!("Ada Example");
+        check(&json!({ "Records": [registration] }));
+        check(&json!({ "Records": "Ada Example" }));
+        check(&json!({ "Ada Example": [] }));
+        check(&json!("Ada Example"));
     }
 
     #[test]

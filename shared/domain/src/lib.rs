@@ -17,7 +17,7 @@ mod quarantine;
 mod shard;
 mod stored_event;
 mod stream_version;
-pub mod text;
+mod text;
 mod timestamp;
 mod upcast;
 

@@ -7,11 +7,11 @@ use std::str::FromStr;
 use serde::Deserializer;
 use serde::de::{Error, Visitor};
 
-/// Reads a value from a text, without a copy of it: for `deserialize_with`, and for implementations of `Deserialize`.
+/// Reads a value from a text, without a copy of it: for implementations of `Deserialize`.
 ///
 /// # Errors
 /// What is there is no text, or none that the type reads.
-pub fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err: Display>,
