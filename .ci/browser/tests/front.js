@@ -36,7 +36,7 @@ export class Front {
   /** In front of the read model of `system`, or of an empty one; `/stage/` is where the API is. */
   static async start(system, { table = "checkin-read-model", stage = "v1" } = {}) {
     const front = new Front();
-    const [, runtime] = await listening((request, response) => front.#runtime(request, response));
+    const [, runtime] = await listening((request, response) => front.#runtime(request, response).catch(() => response.destroy()));
     const [, port] = await listening((request, response) => front.#serve(request, response, stage));
     const child = spawn(PROGRAM, ["service", "backend"], {
       stdio: "ignore",

@@ -28,6 +28,13 @@ export function atTheEnd(end) {
   ended.push(end);
 }
 
+/** A period of `--every` that does not begin anew within the next hour: so nobody checks in, whatever the time of day. */
+export function never() {
+  const hour = Date.now() / 3_600_000;
+  const untilNext = (period) => period - (hour % period);
+  return `${Array.from({ length: 24 }, (_, index) => 24 - index).find((period) => untilNext(period) > 1)}h`;
+}
+
 /** A temporary folder, removed at the end. */
 export function folder() {
   const made = mkdtempSync(join(tmpdir(), "browser-"));
@@ -208,6 +215,16 @@ export function collisions(page) {
     }
     return found;
   });
+}
+
+/** When it asked for patients, by its own clock, in milliseconds: however late it is looked at. */
+export function askedAt(page) {
+  return page.evaluate(() =>
+    performance
+      .getEntriesByType("resource")
+      .filter(({ name }) => name.includes("/patients?"))
+      .map(({ startTime }) => startTime),
+  );
 }
 
 /** What axe finds wrong with the page as it is, in the light scheme and in the dark one. */
