@@ -66,7 +66,7 @@ class Local:
         raise AssertionError(f"not printed within 30 s: {label}")
 
     def get(self, path):
-        with urllib.request.urlopen(self.patients_url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.patients_url + path, timeout=60) as answer:
             return json.load(answer)
 
     def often(self):

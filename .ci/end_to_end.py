@@ -65,7 +65,7 @@ class Local:
         return found and found[1]
 
     def get(self, path=""):
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def patients(self, limit=20):
@@ -100,7 +100,7 @@ class Local:
             "SignedHeaders=host, Signature=0",
         }
         request = urllib.request.Request(self.dynamodb, json.dumps(request).encode(), headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def replay(self, *arguments):
@@ -208,7 +208,7 @@ def quarantine_and_redrive(system, patient):
     def shown():
         return system.get(f"/{patient}")
 
-    wait_for("the API says who is quarantined", lambda: shown()["quarantinedSince"], 10)
+    wait_for("the API says who is quarantined", lambda: shown()["quarantinedSince"], 60)
     count = shown()["checkinCount"]
     version = int(event["version"]["N"])
     still = {patient: {"version": version, "reason": "unknown_schema_version"}}
@@ -232,7 +232,7 @@ def main():
     data = folder + "/data"
     try:
         print("a new system lists everybody, and nobody has checked in", flush=True)
-        system = Local(data, "--every", "1h")
+        system = Local(data, "--every", "24h")
         everybody = system.patients()
         assert len(everybody) == 50 == len({patient["id"] for patient in everybody})
         assert all(patient["lastCheckinAt"] is None for patient in everybody)
@@ -271,12 +271,12 @@ def main():
         assert all(after[known] >= count for known, count in before.items())
         assert after[patient["id"]] >= len(rows) and system.checkins(patient["id"])[-len(rows):] == rows
         seen = sum(after.values())
-        wait_for("it goes on", lambda: sum(p["checkinCount"] for p in system.patients(limit=100)) > seen, 10)
+        wait_for("it goes on", lambda: sum(p["checkinCount"] for p in system.patients(limit=100)) > seen, 60)
 
         print("it ends, and its children with it", flush=True)
         assert system.children()
         assert system.stop(signal.SIGINT) == 0
-        wait_for("no child is left", lambda: not system.children(), 5)
+        wait_for("no child is left", lambda: not system.children(), 10)
     finally:
         for child in Local.started:
             child.kill()

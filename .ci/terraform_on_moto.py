@@ -360,7 +360,7 @@ def main() -> None:
     url = f"http://127.0.0.1:{port}"
     try:
         # Functions are not run: there is no Docker.
-        requests.post(f"{url}/moto-api/config", json={"lambda": {"use_docker": False}}, timeout=10).raise_for_status()
+        requests.post(f"{url}/moto-api/config", json={"lambda": {"use_docker": False}}, timeout=60).raise_for_status()
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         os.environ |= credentials
         environment = os.environ | {

@@ -202,7 +202,8 @@ threading.Thread(target=tell_when_ready, daemon=True).start()
 
 
 def note_names(*_):
-    (FOLDER / "asked").write_text("\n".join(sorted(network.asked)) + "\n")
+    (FOLDER / "asked.new").write_text("\n".join(sorted(network.asked)) + "\n")
+    (FOLDER / "asked.new").rename(FOLDER / "asked")
 
 
 # Which names the functions have looked up.

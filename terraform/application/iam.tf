@@ -93,8 +93,10 @@ resource "aws_iam_role" "function" {
 resource "aws_iam_role_policy" "function" {
   for_each = local.services_may
 
-  name = "calls"
-  role = aws_iam_role.function[each.key].name
+  # Not a name of its own: as what the API's deployment needs, one that has to be replaced is made before the other is removed,
+  # and that would remove the new one.
+  name_prefix = "calls-"
+  role        = aws_iam_role.function[each.key].name
 
   policy = jsonencode({
     Version = "2012-10-17"

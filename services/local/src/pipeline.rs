@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::recent_events::{RecentEvent, RecentEvents};
-use crate::status::{NoStatus, SHARE, Sources, Status};
+use crate::status::{NoStatus, Sources, Status, rest};
 
 /// Numbers that are not older than this are shown again instead of counting anew.
 const FRESH: Duration = Duration::from_millis(500);
@@ -124,7 +124,7 @@ impl Pipeline {
         // Whoever comes while somebody counts waits for the same numbers.
         let mut counted = self.counted.lock().await;
         if let Some(Counted { status, at, took }) = *counted
-            && at.elapsed() < FRESH.max(took * SHARE)
+            && at.elapsed() < FRESH.max(rest(took))
         {
             return Ok(status);
         }

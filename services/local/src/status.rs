@@ -18,10 +18,17 @@ use crate::stopping::Stopping;
 const REFRESH: Duration = Duration::from_secs(1);
 /// …and how often it is printed, if it changed, elsewhere.
 const PRINT: Duration = Duration::from_secs(5);
-/// Counting may take one part in this many of the time, so that it never slows down what it watches.
-pub(crate) const SHARE: u32 = 20;
+/// Counting may take one part in this many of the time, so that it never slows down what it watches…
+const SHARE: u32 = 20;
+/// …but one count that was slow, as when the machine was busy, does not silence it for longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 /// How many patients are read at a time.
 const PAGE: u16 = 500;
+
+/// How long nothing is counted after a count that took so long.
+pub(crate) fn rest(took: Duration) -> Duration {
+    (took * SHARE).min(LONGEST_REST)
+}
 
 /// How the system is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +162,7 @@ pub(crate) async fn run(sources: Arc<Sources>, mut stopping: Stopping) {
             return;
         }
         shown = line;
-        let pause = interval.max(began.elapsed() * SHARE);
+        let pause = interval.max(rest(began.elapsed()));
         if timeout(pause, stopping.wait()).await.is_ok() {
             break;
         }

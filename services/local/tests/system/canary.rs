@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http::{self, Answer};
-use crate::system::{System, is_alive, local, wait_until};
+use crate::system::{System, is_alive, local, never, wait_until};
 
 /// In a form that fits into a name, an id, a path, a header, and a field of a log.
 const CANARY: &str = "Canary-4711";
@@ -323,7 +323,7 @@ fn a_patients_name_is_in_no_log_no_error_no_metric_and_no_message() {
 /// longer among the last ones.
 #[test]
 fn a_pipeline_in_which_nothing_happens_does_not_repeat_an_event_type_that_nobody_knows() {
-    let system = System::start(&["--every", "24h", "--reconcile-every", "24h"]);
+    let system = System::start(&["--every", never(), "--reconcile-every", never()]);
     let tables = Tables::of(&system);
     let mut foreign = tables.registration("p-001");
     foreign.insert("version".to_owned(), number(2));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::append::append_check_in;
 use crate::check::{count, queries_see_exactly_the_events, streams};
 use crate::http;
-use crate::system::{System, is_alive, wait_until};
+use crate::system::{System, is_alive, never, wait_until};
 
 /// Often enough that there is always something under way.
 const BUSY: [&str; 4] = ["--every", "50ms", "--checkins-per-tick", "3"];
@@ -28,7 +28,7 @@ fn failed_batches(system: &System) -> usize {
 #[test]
 fn batch_in_the_hands_of_a_killed_projector_is_delivered_again() {
     // Nothing else ever tells of the check-in: neither a later record nor the reconciler.
-    let system = System::start(&["--every", "24h", "--reconcile-every", "24h"]);
+    let system = System::start(&["--every", never(), "--reconcile-every", never()]);
     let events = count(&streams(&system)) + 1;
     system.hold("projector");
     append_check_in(&system, "p-007");
@@ -71,7 +71,7 @@ fn projector_killed_again_and_again_loses_and_repeats_nothing() {
 
 #[test]
 fn backend_killed_in_mid_request_fails_that_one_and_answers_the_next() {
-    let system = System::start(&["--every", "24h"]);
+    let system = System::start(&["--every", never()]);
     wait_until("a request was cut off", || {
         wait_until("both backends are there", || {
             system.processes("backend").len() == 2
@@ -145,7 +145,7 @@ fn whole_system_killed_goes_on_from_its_data() {
 fn batch_in_the_hands_of_a_projector_that_is_killed_with_everything_is_delivered_again() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
-    let arguments = ["--every", "24h", "--reconcile-every", "24h", "--data", data];
+    let arguments = ["--every", never(), "--reconcile-every", never(), "--data", data];
     let reconciled = |system: &System| logged(system, "reconciler", "reconciled");
     let mut system = System::start(&arguments);
     // It begins with a comparison, which must not come to the check-in.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::append::now;
 use crate::check::{queries_see_exactly, streams};
 use crate::http;
-use crate::system::{System, wait_until};
+use crate::system::{System, never, wait_until};
 
 /// Appends an event to a patient's stream whose body nobody can read. Gives its version.
 pub(crate) fn append_poison(system: &System, patient: &str) -> u64 {
@@ -80,7 +80,7 @@ fn quarantine_messages(system: &System) -> Vec<String> {
 #[test]
 fn poison_event_of_one_patient_leaves_the_others_flowing() {
     // The reconciler may find the same event at the same moment, and report it as well.
-    let quiet = ["--reconcile-every", "24h"];
+    let quiet = ["--reconcile-every", never()];
     let system = System::start(&[["--every", "50ms"], ["--checkins-per-tick", "3"], quiet].concat());
     let patient = "p-001";
     let name = system.get(&format!("/patients/{patient}")).json()["name"]

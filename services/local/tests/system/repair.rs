@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::check::queries_see_exactly_the_events;
-use crate::system::{System, wait_until};
+use crate::system::{System, never, wait_until};
 
 /// Takes a patient's summary away, as if none of the patient's stream records had ever arrived.
 fn forget(system: &System, patient: &str) {
@@ -25,7 +25,7 @@ fn forget(system: &System, patient: &str) {
 
 #[test]
 fn a_patient_whose_records_were_lost_is_found_by_the_reconciler() {
-    let system = System::start(&["--every", "24h", "--reconcile-every", "5s"]);
+    let system = System::start(&["--every", never(), "--reconcile-every", "5s"]);
     forget(&system, "p-007");
     wait_until("the patient is back", || {
         system.get("/patients/p-007").status == 200

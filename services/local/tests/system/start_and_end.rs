@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::system::{System, is_alive, local, wait_until};
+use crate::system::{System, is_alive, local, never, wait_until};
 
 /// `local` with these arguments ends at once, with one line that says why.
 #[track_caller]
@@ -79,13 +79,13 @@ fn broken_roster_is_named_with_its_entry() {
 fn folder_belongs_to_one_local_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
-    let mut first = System::start(&["--every", "24h", "--data", data]);
+    let mut first = System::start(&["--every", never(), "--data", data]);
     check_refused(
         &["--port", "0", "--data", data],
         &format!("local: the --data folder {data} is in use by another local"),
     );
     assert!(first.end(Signal::INT).success());
-    System::start(&["--every", "24h", "--data", data]);
+    System::start(&["--every", never(), "--data", data]);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn either_signal_ends_everything_and_leaves_nothing_behind() {
 
 #[test]
 fn child_that_ignores_its_end_is_killed() {
-    let mut system = System::start(&["--every", "24h"]);
+    let mut system = System::start(&["--every", never()]);
     let children = system.processes("backend");
     system.signal("backend", Signal::STOP);
     assert_eq!(system.end(Signal::INT).code(), Some(0));

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
@@ -29,6 +29,21 @@ pub(crate) struct System {
     /// Where it makes its temporary folder, which one that is killed can't remove.
     _temporary: TempDir,
 }
+
+/// A period that does not begin anew within the next hour: with it nobody checks in, or nothing is swept, whatever the time of
+/// day.
+pub(crate) fn never() -> &'static str {
+    static PERIOD: LazyLock<String> = LazyLock::new(|| {
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let mut periods = (2..=24).rev().map(|hours| hours * HOUR);
+        let period = periods.find(|period| period - now % period > HOUR).unwrap();
+        format!("{}h", period / HOUR)
+    });
+    &PERIOD
+}
+
+/// In seconds.
+const HOUR: u64 = 3_600;
 
 pub(crate) fn local(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
@@ -85,7 +100,7 @@ impl System {
                     .for_each(|line| *status.lock().unwrap() = line);
             }
         });
-        System {
+        let system = System {
             process,
             api,
             dynamodb,
@@ -93,7 +108,10 @@ impl System {
             data,
             status,
             _temporary: temporary,
-        }
+        };
+        // It is ready as soon as somebody answers; another process may still be on its way.
+        wait_until("all are running", || system.children().len() == 5);
+        system
     }
 
     /// GETs a path of the API.
@@ -142,7 +160,9 @@ impl System {
 
     /// What a function has logged so far.
     pub(crate) fn log_of(&self, function: &str) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.data.join(format!("logs/{function}.log"))).unwrap();
+        let log = std::fs::read_to_string(self.data.join(format!("logs/{function}.log")));
+        // A function that has not started yet has none.
+        let log = log.unwrap_or_default();
         log.lines()
             // The last line may be half written.
             .filter_map(|line| serde_json::from_str(line).ok())
@@ -178,8 +198,8 @@ impl System {
     /// Makes all processes of a function hold still, and waits until they do.
     #[track_caller]
     pub(crate) fn hold(&self, function: &str) {
-        self.signal(function, Signal::STOP);
         wait_until("it holds still", || {
+            self.signal(function, Signal::STOP);
             let states = self.processes(function).into_iter().map(state);
             states.into_iter().all(|state| matches!(state, None | Some('T')))
         });

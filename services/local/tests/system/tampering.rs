@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::append::append_check_in;
 use crate::check::queries_see_exactly_the_events;
-use crate::system::{System, wait_until};
+use crate::system::{System, never, wait_until};
 
 const PATIENT: &str = "p-007";
 
@@ -56,7 +56,7 @@ fn check_reported(system: &System, count: usize, expected: &Value) {
 
 #[test]
 fn a_changed_event_is_reported_from_the_stream_and_queries_do_not_see_the_change() {
-    let system = System::start(&["--every", "24h", "--reconcile-every", "24h"]);
+    let system = System::start(&["--every", never(), "--reconcile-every", never()]);
     append_check_in(&system, PATIENT);
     queries_see_exactly_the_events(&system);
     let seen =

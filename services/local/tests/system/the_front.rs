@@ -5,11 +5,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::http;
-use crate::system::{System, local};
+use crate::system::{System, local, never};
 
 #[test]
 fn head_claims_no_other_length_than_get_has() {
-    let system = System::start(&["--every", "24h"]);
+    let system = System::start(&["--every", never(), "--reconcile-every", never()]);
     for path in [
         "/",
         "/patients",
@@ -36,7 +36,7 @@ fn head_claims_no_other_length_than_get_has() {
 #[test]
 fn pages_of_the_origin_that_was_named_may_read_answers() {
     let origin = "https://clinic.example";
-    let system = System::start(&["--every", "24h", "--cors-allow-origin", origin]);
+    let system = System::start(&["--every", never(), "--cors-allow-origin", origin]);
     for (method, path) in [
         ("GET", "/patients"),
         ("GET", "/nowhere"),
@@ -55,7 +55,7 @@ fn pages_of_the_origin_that_was_named_may_read_answers() {
         Some("GET, HEAD")
     );
 
-    let by_default = System::start(&["--every", "24h"]);
+    let by_default = System::start(&["--every", never()]);
     let answer = by_default.get("/patients");
     assert_eq!(answer.header("access-control-allow-origin"), None);
 
@@ -71,7 +71,7 @@ fn pages_of_the_origin_that_was_named_may_read_answers() {
 
 #[test]
 fn a_body_that_is_too_large_is_refused_without_the_function_and_a_method_by_it() {
-    let system = System::start(&["--every", "24h"]);
+    let system = System::start(&["--every", never()]);
     system.hold("backend");
     let too_large = "x".repeat(http::TOO_LARGE);
     let refused = http::request(&system.api, "POST", "/patients", &too_large).unwrap();
@@ -88,7 +88,7 @@ fn a_body_that_is_too_large_is_refused_without_the_function_and_a_method_by_it()
 
 #[test]
 fn an_answer_is_compressed_for_whoever_accepts_it_and_says_the_same() {
-    let system = System::start(&["--every", "24h"]);
+    let system = System::start(&["--every", never()]);
     let get = |path: &str, accepted: &str| {
         let header = format!("Accept-Encoding: {accepted}\r\n");
         http::request_with(&system.api, "GET", path, &header, "").unwrap()

@@ -2,15 +2,16 @@
 
 use crate::http;
 use crate::poison::append_poison;
-use crate::system::{System, wait_until};
+use crate::system::{System, never, wait_until};
 
 #[test]
 fn the_pipeline_shows_what_was_appended_and_what_became_of_it() {
-    let quiet = ["--every", "24h", "--reconcile-every", "24h"];
+    let quiet = ["--every", never(), "--reconcile-every", never()];
     let system = System::start(&quiet);
     let watched = || system.get("/pipeline").json();
     let first = watched();
-    assert_eq!(first["everyMillis"], 86_400_000, "{first}");
+    let hours: u64 = never().trim_end_matches('h').parse().unwrap();
+    assert_eq!(first["everyMillis"], hours * 3_600_000, "{first}");
     assert_eq!(first["appended"], 50, "{first}");
     assert_eq!(first["applied"], 50, "{first}");
     assert_eq!(first["generation"]["active"], 1, "{first}");
@@ -41,7 +42,7 @@ fn the_pipeline_shows_what_was_appended_and_what_became_of_it() {
 
 #[test]
 fn a_pipeline_in_which_nothing_happens_costs_a_304_and_it_is_only_watched() {
-    let system = System::start(&["--every", "24h", "--reconcile-every", "24h"]);
+    let system = System::start(&["--every", never(), "--reconcile-every", never()]);
     let first = system.get("/pipeline");
     assert_eq!(first.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(first.header("cache-control"), Some("no-store"));
