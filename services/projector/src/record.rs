@@ -19,7 +19,7 @@ pub struct StreamBatch {
 
 /// `lambda_runtime` keeps track of the path to what is being read, to say where an error is: that is more than the reading
 /// itself. So it gets the whole as one value, which is read afterwards. An error says where it is and no more: it goes to the
-/// log, and may quote a value.
+/// log, and what serde says may quote a value.
 impl<'de> Deserialize<'de> for StreamBatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamBatch, D::Error> {
         #[derive(Deserialize)]
